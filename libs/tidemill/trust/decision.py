@@ -1,0 +1,93 @@
+"""Whether a rollout is really decided. Ingest, serving and governance all ask this one function, each with its own pinned keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tidemill.errors import Refused
+from tidemill.trust import dsse, statement
+from tidemill.trust.keys import KeyRing
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the decision must be about, taken from the order or switch that claims it."""
+
+    stream: str
+    model: str
+    version: int
+    artifact: str
+    report: str
+    action: str
+    rollout: int
+    approval: str
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Whose decision counts: `required` distinct approvers of `group`."""
+
+    group: str
+    required: int
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A decision that holds: who made it, and until when (wall clock, microseconds)."""
+
+    approvers: tuple[str, ...]
+    expires: int
+
+
+def verify(
+    envelopes: Sequence[str], ring: KeyRing, policy: Policy, subject: Subject, *, now_us: int | None = None
+) -> Verified:
+    """Verified, or Refused with the reason. Expiry is judged only where `now_us` (wall clock) is given: once, at the append (R12).
+
+    Every envelope must hold: one bad envelope beside enough good ones is still an attempt that nobody should serve.
+    """
+    signed = [verify_one(text, ring, policy.group, subject, now_us=now_us) for text in envelopes]
+    approvers = tuple(sorted({name for name, _ in signed}))
+    if len(approvers) < max(1, policy.required):
+        raise Refused(
+            "too-few-approvers", f"{len(approvers)} of {policy.required} required approvers of {policy.group!r} signed"
+        )
+    for name, decided in signed:
+        if decided.predicate.verdict != "approve":
+            raise Refused("not-approved", f"{name} decided {decided.predicate.verdict!r}")
+    return Verified(approvers, min(decided.predicate.expires for _, decided in signed))
+
+
+def verify_one(
+    text: str, ring: KeyRing, group: str, subject: Subject, *, now_us: int | None = None
+) -> tuple[str, statement.Statement]:
+    """One approver's envelope, of either verdict: (approver, statement), or Refused with the reason."""
+    envelope = dsse.parse(text)
+    envelope.verify(ring.key(group, envelope.keyid))
+    decided = statement.parse(envelope.payload)
+    _about(decided, subject)
+    predicate = decided.predicate
+    if envelope.keyid in (predicate.requester, predicate.author):
+        raise Refused("self-signed", f"{envelope.keyid} requested the run or wrote the spec; somebody else must decide")
+    if now_us is not None and now_us > predicate.expires:
+        raise Refused("expired", "the decision's time has passed; ask for a new approval")
+    return envelope.keyid, decided
+
+
+def _about(decided: statement.Statement, subject: Subject) -> None:
+    predicate = decided.predicate
+    claimed = Subject(
+        predicate.stream,
+        predicate.model,
+        predicate.version,
+        decided.artifact,
+        predicate.report,
+        predicate.action,
+        predicate.rollout,
+        predicate.approval,
+    )
+    for name in Subject.__dataclass_fields__:
+        signed, wanted = getattr(claimed, name), getattr(subject, name)
+        if signed != wanted:
+            raise Refused("other-subject", f"the signed decision says {name} {signed!r}, the order says {wanted!r}")

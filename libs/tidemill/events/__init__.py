@@ -1,0 +1,1 @@
+"""Contracts: every fact that travels, its type, its topic, its bytes."""

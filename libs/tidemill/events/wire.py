@@ -1,0 +1,115 @@
+"""Confluent's framing: one magic byte 0, the schema's id in 4 bytes big-endian, the Avro datum."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import struct
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import fastavro
+import numpy as np
+import numpy.typing as npt
+from fastavro.read import SchemaResolutionError
+from pydantic import ValidationError
+
+from tidemill.errors import Rejected
+from tidemill.events.base import Event
+
+if TYPE_CHECKING:
+    from tidemill.events.registry import Registry
+
+_BAD_BYTES = (
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    SchemaResolutionError,
+)  # all that fastavro was seen to raise on bytes that are not the schema's
+_PREFIX = struct.Struct(">BI")
+
+
+def frame(schema_id: int, payload: bytes) -> bytes:
+    """The record's value: prefix and datum."""
+    return _PREFIX.pack(0, schema_id) + payload
+
+
+def schema_id(value: bytes) -> int:
+    """The id in a value's prefix; raises Rejected `not-framed`."""
+    if len(value) < _PREFIX.size or value[0] != 0:
+        raise Rejected("not-framed", f"a value of {len(value)} bytes does not begin with the schema prefix")
+    return int(_PREFIX.unpack_from(value)[1])
+
+
+def schema_ids(values: list[bytes]) -> npt.NDArray[np.int64]:
+    """The id in each value's prefix; -1 where there is none."""
+    heads = np.frombuffer(
+        b"".join([value[:5].ljust(5, b"\xff") for value in values]), dtype=[("magic", "u1"), ("id", ">u4")]
+    )
+    return np.where(heads["magic"] == 0, heads["id"].astype(np.int64), -1)
+
+
+def encode(event: Event, registry: Registry) -> bytes:
+    """An event's value."""
+    return frame(registry.id_of(type(event)), datum(event))
+
+
+def datum(event: Event) -> bytes:
+    """An event's Avro bytes, without the prefix."""
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, parsed(type(event)), event.model_dump())
+    return out.getvalue()
+
+
+def decode(value: bytes, registry: Registry) -> Event | dict[str, Any]:
+    """The event of a value, as the newest schema known here reads it; a plain dict where it is none of our types.
+
+    Raises Rejected (`not-framed`, `unknown-schema`, `undecodable`) and Transient.
+    """
+    written = registry.schema(schema_id(value))
+    kind = event_type(f"{written.get('namespace', '')}.{written.get('name', '')}")
+    row = decode_datum(value[5:], _parse(written), parsed(kind) if kind else None)
+    try:
+        return kind.model_validate(row) if kind else row
+    except ValidationError as error:
+        raise Rejected("undecodable", f"no {kind.__name__}: {error}") from error
+
+
+def decode_datum(payload: bytes, written: Any, read_as: Any = None) -> dict[str, Any]:
+    """One datum that consumes exactly its bytes; raises Rejected `undecodable`. Schemas are parsed ones."""
+    stream = io.BytesIO(payload)
+    try:
+        row = fastavro.schemaless_reader(stream, written, read_as)
+    except _BAD_BYTES as error:
+        raise Rejected("undecodable", f"{type(error).__name__}: {error}") from error
+    if stream.tell() != len(payload):
+        raise Rejected("undecodable", f"{len(payload) - stream.tell()} bytes left over")
+    return row  # type: ignore[return-value]
+
+
+@cache
+def event_type(full_name: str) -> type[Event] | None:
+    """Our type of a record's full name, or None."""
+    namespace, _, name = full_name.rpartition(".")
+    root, _, domain = namespace.partition(".")
+    if root != "tidemill" or not domain.isidentifier():
+        return None
+    try:
+        found = getattr(importlib.import_module(f"tidemill.events.{domain}"), name, None)
+    except ModuleNotFoundError:
+        return None
+    return found if isinstance(found, type) and issubclass(found, Event) else None
+
+
+@cache
+def parsed(kind: type[Event]) -> Any:
+    """The type's schema as fastavro wants it."""
+    return _parse(kind.SCHEMA)
+
+
+def _parse(schema: dict[str, Any]) -> Any:
+    return fastavro.parse_schema(schema, named_schemas={})

@@ -25,7 +25,7 @@ class Event(BaseModel):
         return f"{cls.SCHEMA['namespace']}.{cls.SCHEMA['name']}"
 
     @classmethod
-    def kind(cls) -> str:
+    def ce_type(cls) -> str:
         """`ce_type`: `training.run-completed.v1`."""
         return cls.TOPIC or kind_of(cls.SCHEMA)
 

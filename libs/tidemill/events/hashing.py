@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def hash_slices(data: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     """`hash64` of consecutive slices of `data` with these lengths (bytes)."""
     out = np.empty(lengths.shape[0], np.uint64)

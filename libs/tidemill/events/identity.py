@@ -37,12 +37,13 @@ def hash64(data: bytes) -> int:
     return (state ^ (state >> 33)) or 1
 
 
-def hash64_many(items: Sequence[bytes | None] | Sequence[str | None]) -> U64:
+def hash64_many(items: Sequence[bytes | str | None]) -> U64:
     """`hash64` of each item (texts as UTF-8); None gives 0. All items are of one type, or None."""
     from tidemill.events.hashing import hash_slices  # numba takes most of a second to import: only where it is used
 
     absent = np.array([item is None for item in items], dtype=np.bool_)
-    data, lengths = _join([item or b"" for item in items] if _bytes(items) else [item or "" for item in items])
+    empty = b"" if _bytes(items) else ""
+    data, lengths = _join([item or empty for item in items])
     hashes = hash_slices(np.frombuffer(data, dtype=np.uint8), lengths)
     hashes[absent] = 0
     return hashes
@@ -89,11 +90,11 @@ def sampled(hashes: U64, share: float) -> npt.NDArray[np.bool_]:
     return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53 < share
 
 
-def _bytes(items: Sequence[bytes | None] | Sequence[str | None]) -> bool:
+def _bytes(items: Sequence[bytes | str | None]) -> bool:
     return any(kind is bytes for kind in set(map(type, items)))
 
 
-def _join(items: list[bytes] | list[str]) -> tuple[bytes, npt.NDArray[np.int64]]:
+def _join(items: list[bytes | str]) -> tuple[bytes, npt.NDArray[np.int64]]:
     """All bytes and each item's length in bytes, without a Python call per item."""
     if _bytes(items):
         data = b"".join(items)  # type: ignore[arg-type]

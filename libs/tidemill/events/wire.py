@@ -73,8 +73,10 @@ def decode(value: bytes, registry: Registry) -> Event | dict[str, Any]:
     written = registry.schema(schema_id(value))
     kind = event_type(f"{written.get('namespace', '')}.{written.get('name', '')}")
     row = decode_datum(value[5:], _parse(written), parsed(kind) if kind else None)
+    if kind is None:
+        return row
     try:
-        return kind.model_validate(row) if kind else row
+        return kind.model_validate(row)
     except ValidationError as error:
         raise Rejected("undecodable", f"no {kind.__name__}: {error}") from error
 

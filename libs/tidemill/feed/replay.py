@@ -1,0 +1,82 @@
+"""The replay: send what the gate allows, promise how far it went, listen, again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tidemill.events.base import Event
+from tidemill.feed.gate import Gate
+from tidemill.feed.timeline import Timeline
+
+DAY = 86_400_000_000
+
+
+class Raw(Protocol):
+    """The stream's raw topics."""
+
+    def send(self, source: str, records: Iterable[tuple[bytes, bytes]]) -> int:
+        """Append (key, value) records of one source in order; returns how many."""
+
+    def promise(self, source: str, until: int, ended: bool) -> None:
+        """Append `feed.Progressed` to every partition of the source."""
+
+    def flush(self) -> None:
+        """Return when the broker has all of it."""
+
+
+@dataclass
+class Sent:
+    """How far a replay has come: event time (exclusive) and events sent by source."""
+
+    until: int
+    events: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Replay:
+    """One replay of a timeline. `listen` gives the control events since the last call, and waits a moment when told to."""
+
+    timeline: Timeline
+    gate: Gate
+    raw: Raw
+    listen: Callable[[float], Iterable[Event]]
+    allowed: Callable[[], int] = lambda: 2**62
+    """The time up to which the wall clock lets events pass (`--speed`); by default it never holds."""
+    tell: Callable[[Sent, Gate], None] = lambda sent, gate: None
+
+    def run(self, begin: int, until: int, hold: bool = True) -> Sent:
+        """Send everything known in [`begin`, `until`), then wait for what is still open. With `hold` false nothing is waited for."""
+        sent = Sent(begin)
+        goal = min(until, self.timeline.end)
+        while sent.until < goal:
+            limit = min(goal, self.allowed(), self.gate.limit if hold else sent.until + DAY)
+            if limit > sent.until:
+                self._send(sent, limit)
+            self._hear(0.0 if not hold or self.gate.limit > sent.until else 0.02)
+            self.tell(sent, self.gate)
+        while hold and not self._settled(goal):
+            self._hear(0.02)
+            self.tell(sent, self.gate)
+        return sent
+
+    def _send(self, sent: Sent, limit: int) -> None:
+        ended = limit >= self.timeline.end
+        for lane in self.timeline.lanes:
+            count = self.raw.send(lane.source, lane.records(sent.until, limit))
+            sent.events[lane.source] = sent.events.get(lane.source, 0) + count
+        for lane in self.timeline.lanes:
+            self.raw.promise(lane.source, limit, ended)
+        self.raw.flush()
+        sent.until = limit
+
+    def _hear(self, wait: float) -> None:
+        for event in self.listen(wait):
+            self.gate = self.gate.hear(event)
+
+    def _settled(self, goal: int) -> bool:
+        """Every window that is over is judged, and no cause is open. The end of all sources closes the last window early."""
+        reached = min(self.gate.judged.get(model, 0) for model in self.gate.windows) if self.gate.windows else goal
+        due = goal if goal >= self.timeline.end else min(goal // window * window for window in self.gate.windows.values())
+        return reached >= due and self.gate.idle

@@ -1,0 +1,124 @@
+"""R20: a replay waits for windows and decisions, and for nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from tidemill.events import governance, ingest, progress, training
+from tidemill.events.base import Event
+from tidemill.feed.gate import Gate
+from tidemill.feed.replay import DAY, Replay
+from tidemill.feed.timeline import Lane, Timeline
+
+HOUR = DAY // 24
+SCHEMA = {"type": "record", "name": "E", "fields": [{"name": "id", "type": "string"}]}
+
+
+def lane(source: str, *known: int) -> Lane:
+    rows = pd.DataFrame({"id": [f"{source}-{at}" for at in known]})
+    return Lane(source, np.array(known, np.int64), rows, SCHEMA, "id", b"\0\0\0\0\1")
+
+
+@dataclass
+class Tape:
+    """Remembers what was appended, in order."""
+
+    said: list[tuple[str, str]] = field(default_factory=list)
+
+    def send(self, source: str, records: Iterable[tuple[bytes, bytes]]) -> int:
+        keys = [key.decode() for key, _ in records]
+        self.said += [("event", key) for key in keys]
+        return len(keys)
+
+    def promise(self, source: str, until: int, ended: bool) -> None:
+        self.said.append(("ended" if ended else "until", f"{source}-{until // HOUR}"))
+
+    def flush(self) -> None:
+        pass
+
+
+def judged(day: int, run: str | None = None, hold: int | None = None) -> progress.Progress:
+    return progress.Progress(service="training", model="m", event_time=day * DAY, position=0, run=run, hold=hold)
+
+
+def gate() -> Gate:
+    return Gate("s", {"m": DAY}, 0)
+
+
+def switched(run: str) -> ingest.SwitchAppended:
+    return ingest.SwitchAppended(
+        stream="s", model="m", version=1, artifact="", rollout=1, action="promote", order="", approval="", run=run,
+        partition=0, offset=0, effective_at=0,
+    )  # fmt: skip
+
+
+def replay(heard: list[Event], tape: Tape) -> Replay:
+    def listen(_: float) -> list[Event]:
+        return [heard.pop(0)] if heard else []
+
+    timeline = Timeline((lane("a", 1 * HOUR, 25 * HOUR, 31 * HOUR), lane("b", 2 * HOUR, 49 * HOUR)))
+    return Replay(timeline, gate(), tape, listen)
+
+
+def test_a_feed_stays_one_window_ahead_of_the_newest_judged_one() -> None:
+    assert gate().limit == DAY
+    assert gate().hear(judged(1)).limit == 2 * DAY
+
+
+def test_an_open_cause_holds_the_feed_at_its_turnaround() -> None:
+    held = gate().hear(judged(1, "r1", DAY + 6 * HOUR))
+    assert held.limit == DAY + 6 * HOUR
+    assert held.hear(switched("r1")).limit == 2 * DAY
+
+
+def test_an_approval_does_not_open_the_gate_but_a_rejection_does() -> None:
+    def decided(verdict: str) -> governance.ApprovalDecided:
+        return governance.ApprovalDecided(
+            approval="x", stream="s", model="m", version=1, run="r1", verdict=verdict, approvers=[], reason="", envelopes=[], decided_at=0,
+        )  # type: ignore[arg-type]  # fmt: skip
+
+    held = gate().hear(judged(1, "r1", DAY + 6 * HOUR))
+    assert not held.hear(decided("approved")).idle
+    assert held.hear(decided("rejected")).idle
+    assert held.hear(decided("lapsed")).idle
+
+
+def test_an_end_heard_before_its_beginning_still_counts() -> None:
+    early = gate().hear(switched("r1")).hear(judged(1, "r1", DAY + HOUR))
+    assert early.idle
+
+
+def test_another_streams_run_does_not_hold_this_feed() -> None:
+    other = training.RunRequested(
+        run="r9", stream="t", model="m", cause_kind="manual", cause_id="c", cause_detail="", partition=0, position=0, at_time=0,
+        effective_at=1, requester="x", spec_digest="",
+    )  # fmt: skip
+    assert gate().hear(other).idle
+
+
+def test_events_go_in_known_order_with_a_promise_after_each_stretch_and_an_end() -> None:
+    tape = Tape()
+    sent = replay([judged(1, "r1", 30 * HOUR), switched("r1"), judged(2), judged(3)], tape).run(0, 2**62)
+    assert tape.said == [
+        ("event", "a-" + str(1 * HOUR)), ("event", "b-" + str(2 * HOUR)), ("until", "a-24"), ("until", "b-24"),
+        ("event", "a-" + str(25 * HOUR)), ("until", "a-30"), ("until", "b-30"),
+        ("event", "a-" + str(31 * HOUR)), ("until", "a-48"), ("until", "b-48"),
+        ("event", "b-" + str(49 * HOUR)), ("ended", "a-49"), ("ended", "b-49"),
+    ]  # fmt: skip
+    assert sent.events == {"a": 3, "b": 2}
+
+
+def test_a_feed_that_ends_early_promises_but_does_not_end_its_sources() -> None:
+    tape = Tape()
+    replay([judged(1)], tape).run(0, 26 * HOUR)
+    assert tape.said[-2:] == [("until", "a-26"), ("until", "b-26")]
+
+
+def test_without_holding_the_feed_listens_to_nobody() -> None:
+    tape = Tape()
+    replay([], tape).run(0, 2**62, hold=False)
+    assert tape.said[-1][0] == "ended"

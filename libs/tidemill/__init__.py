@@ -1,0 +1,1 @@
+"""Tidemill: an event-driven MLOps platform over Kafka."""

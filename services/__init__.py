@@ -1,0 +1,1 @@
+"""The seven services. Each is its own process; none imports another."""

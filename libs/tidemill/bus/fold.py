@@ -1,0 +1,153 @@
+"""What a data-plane service is: a pure fold over batches of a log, and the values that pass between it and the loop.
+
+A fold sees no clock, no randomness, no Kafka. The loop (`bus.loop.run`) gives it consecutive records, takes its rows, numbers,
+suppresses, sends, snapshots. The size of a batch may change no bit of what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+I8 = npt.NDArray[np.int64]
+Headers = list[tuple[str, bytes]]
+
+ABOUT: Final = np.dtype([("trace_high", "<u8"), ("id_hash", "<u8"), ("position", "<i8")])
+"""The trigger that a row is about: `telemetry.trace_high(stream, source)`, `hash64(id)`, log position; zeros where none."""
+
+LINK: Final = np.dtype([("trace_high", "<u8"), ("trace_low", "<u8"), ("span", "<u8")])
+"""A span that a row's span links to (`telemetry.link(traceparent)`); zeros where none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A family of topics `<name>.<stream>` that a fold reads.
+
+    A log's records bear the header `tm`, the first of theirs; every other input's values begin with `PREFIX`.
+    """
+
+    name: str
+    log: bool = False
+
+    @property
+    def pattern(self) -> str:
+        """The subscription that librdkafka takes."""
+        return rf"^{self.name}\..+"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTopic:
+    """Where a logical output goes, and how a restarted worker finds out what it has already said.
+
+    `prefix`: one output partition per input partition; the newest record's sequence number is the commit (R1).
+    `scan`: a topic that several writers share, partition 0; rows bear a `ce_id` header, and what the topic has is not said again.
+    """
+
+    template: str
+    """The topic's name, with `{stream}` where it is the stream's own."""
+    tail: Literal["prefix", "scan"] = "prefix"
+    hops: tuple[str, ...] = ("record",)
+    """Names for the spans of its rows, see `Rows.hop`."""
+
+    def topic(self, stream: str) -> str:
+        """The topic for one stream."""
+        return self.template.format(stream=stream)
+
+
+@dataclass(slots=True)
+class Batch:
+    """Consecutive records of one partition of one input topic; duplicates and void writers' records are already gone."""
+
+    input: str
+    """The input's name, e.g. `log`."""
+    stream: str
+    partition: int
+    offsets: I8
+    times: I8
+    """When the broker appended each record, ms since the epoch."""
+    keys: list[bytes | None]
+    values: list[bytes]
+    headers: list[Headers | None]
+    """Every record's headers; None for most records behind the log."""
+    seqs: I8
+    """Each record's sequence number in this partition, dense."""
+    log: npt.NDArray[np.void] | None = None
+    """LOG_HEADER rows when the input is a log. Barriers are among the records: a fold has no use for them."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(slots=True)
+class Rows:
+    """Records for one output topic, in order."""
+
+    output: str
+    """The logical name, a key of `Fold.outputs`."""
+    seq: int
+    """The first row's sequence number; the others follow densely, over all batches."""
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes]
+    headers: Sequence[Headers] | None = None
+    """Where the rows have headers of their own; the loop adds `traceparent` to those that are traced."""
+    cause: I8 | None = None
+    """Index in the batch of each row's cause, for spans and latency; -1 for one of an earlier batch."""
+    hop: npt.NDArray[np.uint8] | None = None
+    """Each row's index in the output's `hops`; all 0 where None."""
+    about: npt.NDArray[np.void] | None = None
+    """ABOUT rows: a row about a traced trigger is traced, and linked to the trigger's vector."""
+    links: npt.NDArray[np.void] | None = None
+    """LINK rows, such as the switch that made a prediction's model champion."""
+    failed: int = 0
+    """How many of the rows say that their position yielded no result; too large a share of them stops the service (R11)."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """A state as arrays and plain JSON. The arrays may be views of the live state: the loop copies them."""
+
+    arrays: dict[str, npt.NDArray[Any]]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+State = TypeVar("State")
+
+
+class Fold(Protocol[State]):
+    """One data-plane service."""
+
+    name: str
+    """The service, e.g. `feature-store`."""
+    inputs: tuple[Input, ...]
+    outputs: Mapping[str, OutputTopic]
+
+    def digest(self, state: State) -> str:
+        """What the state was made by: the fold's code, and the spec that the state holds. An initial state's digest is the code's alone."""
+
+    def initial(self, stream: str, partition: int) -> State:
+        """The state before the first record."""
+
+    def prepare(self, state: State, batch: Batch) -> None:
+        """Fetch what the step will need (schemas, models that the batch names): the only place for I/O.
+
+        May raise Transient: the same batch comes again.
+        """
+
+    def step(self, state: State, batch: Batch) -> tuple[State, list[Rows]]:
+        """Fold one batch. Pure; it may change `state` in place, the old one is not used again."""
+
+    def full(self, state: State) -> Collection[str]:
+        """Names of the inputs of which the state holds enough for now; the loop pauses them. Empty for a fold of one input."""
+
+    def dump(self, state: State) -> Snapshot:
+        """The state as a snapshot."""
+
+    def load(self, stream: str, partition: int, snapshot: Snapshot) -> State:
+        """The state of a snapshot that a fold of the same code made."""

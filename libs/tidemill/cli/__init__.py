@@ -1,0 +1,1 @@
+"""`tidemill`: one module per command, imported only when it is called."""

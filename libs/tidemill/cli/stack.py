@@ -1,0 +1,179 @@
+"""`tidemill up | down | status | logs`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.table import Table
+
+from tidemill.cli.options import AsOutput, DataDir, Output
+from tidemill.errors import Refused
+from tidemill.settings import Settings
+from tidemill.stack.services import BY_NAME, SERVICES, Service
+from tidemill.stack.state import Running, State
+
+_LOGS = ("kafka", "postgres", "schema-registry", "supervisor", *BY_NAME)
+
+
+def up(
+    data_dir: DataDir = None,
+    detach: Annotated[bool, typer.Option(help="Return when everything is ready.")] = False,
+    ephemeral: Annotated[bool, typer.Option(help="Keep nothing: a temporary data directory, removed at the end.")] = False,
+    only: Annotated[str | None, typer.Option(help="Only these services, comma separated.")] = None,
+    no_services: Annotated[bool, typer.Option(help="Only Kafka, the schema registry and PostgreSQL.")] = False,
+) -> None:
+    """Start the stack; Ctrl-C ends it."""
+    console = Console(stderr=True)
+    _fetch(console)
+    wanted = [] if no_services else _wanted(only)
+    if ephemeral:
+        _up_ephemeral(console, wanted)
+    elif detach:
+        _up_detached(console, Settings.given(data_dir).data_dir, wanted)
+    else:
+        _supervise(Settings.given(data_dir), wanted, console.print)
+
+
+def down(data_dir: DataDir = None) -> None:
+    """End every process of the stack; the data stays."""
+    from tidemill.stack.supervisor import end_processes
+
+    state = State.read(Settings.given(data_dir).data_dir)
+    if state is None or not state.living():
+        typer.echo("nothing runs")
+        return
+    end_processes(state)
+    typer.echo("ended")
+
+
+def status(data_dir: DataDir = None, output: AsOutput = Output.text) -> None:
+    """Show addresses, and each service's state, pid, lag and URL. Exit code 1 when no stack runs."""
+    state = State.read(Settings.given(data_dir).data_dir)
+    if state is None or not state.runs:
+        typer.echo("no stack runs here; `tidemill up` starts one", err=True)
+        raise typer.Exit(1)
+    services = {name: _service(running) for name, running in state.services.items()}
+    if output is Output.json:
+        said = {"kafka": state.kafka, "schema_registry": state.schema_registry, "postgres": state.postgres}
+        typer.echo(json.dumps(said | {"phase": state.phase, "services": services}, indent=2))
+        return
+    _print_status(state, services)
+
+
+def logs(
+    part: Annotated[str, typer.Argument(help=f"One of {', '.join(_LOGS)}.")],
+    data_dir: DataDir = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines from the end.")] = 50,
+) -> None:
+    """Show the end of a part's log."""
+    file = Settings.given(data_dir).data_dir / "logs" / f"{part}.log"
+    if not file.exists():
+        raise Refused("no-log", f"{part!r} has no log in {file.parent}; logs are there of {', '.join(_LOGS)}")
+    typer.echo("\n".join(file.read_text(errors="replace").splitlines()[-lines:]))
+
+
+def _wanted(only: str | None) -> list[Service]:
+    names = [name.strip() for name in only.split(",")] if only else [service.name for service in SERVICES]
+    unknown = [name for name in names if name not in BY_NAME]
+    if unknown:
+        raise Refused("unknown-service", f"{', '.join(unknown)}: services are {', '.join(BY_NAME)}")
+    return [BY_NAME[name] for name in names]
+
+
+def _supervise(settings: Settings, wanted: list[Service], tell: Callable[[str], None]) -> None:
+    from tidemill.stack.supervisor import Stack
+
+    Stack(settings, wanted, tell).run()
+
+
+def _up_ephemeral(console: Console, wanted: list[Service]) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="tidemill-"))
+    folder.chmod(0o755)  # PostgreSQL's user must reach its cluster in it
+    console.print(f"data directory: {folder}")
+    try:
+        _supervise(Settings.given(folder), wanted, console.print)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _up_detached(console: Console, data_dir: Path, wanted: list[Service]) -> None:
+    """Start the supervisor as a process of its own, and tell what it tells until all is ready."""
+    log = data_dir / "logs" / "supervisor.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    services = ["--only", ",".join(service.name for service in wanted)] if wanted else ["--no-services"]
+    command = [sys.executable, "-m", "tidemill.cli.main", "up", "--data-dir", str(data_dir), *services]
+    with log.open("ab") as out:
+        begin = out.tell()
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+    with log.open() as said:
+        said.seek(begin)
+        while not _is_ready(data_dir, process.pid):
+            console.print(said.read(), end="")
+            if process.poll() is not None:
+                console.print(said.read(), end="")
+                raise Refused("not-started", f"the stack did not start; see {log}")
+            time.sleep(0.1)
+        console.print(said.read(), end="")
+
+
+def _is_ready(data_dir: Path, pid: int) -> bool:
+    state = State.read(data_dir)
+    return state is not None and state.supervisor.pid == pid and state.phase == "ready"
+
+
+def _service(running: Running) -> dict[str, Any]:
+    """State, pid, lag and URL of one service, as it says itself."""
+    said: dict[str, Any] = {"state": "down", "pid": running.pid, "lag": None, "url": running.url, "restarts": running.restarts}
+    if running.process() is None:
+        return said
+    try:
+        with urllib.request.urlopen(f"{running.url}/health/ready", timeout=3) as answer:  # noqa: S310 - our own loopback address
+            return said | {key: value for key, value in json.load(answer).items() if key in ("state", "lag")}
+    except urllib.error.HTTPError as error:
+        return said | {"state": "not ready"} | {"lag": json.loads(error.read() or b"{}").get("lag")}
+    except (urllib.error.URLError, OSError, ValueError):
+        return said | {"state": "starting"}
+
+
+def _print_status(state: State, services: dict[str, dict[str, Any]]) -> None:
+    console = Console()
+    for name, value in (("kafka", state.kafka), ("schema registry", state.schema_registry), ("phase", state.phase)):
+        console.print(f"{name:16} {value}")
+    table = Table(box=None, pad_edge=False)
+    for column in ("service", "state", "pid", "lag", "url"):
+        table.add_column(column)
+    for name, service in services.items():
+        table.add_row(name, *(str("-" if service[key] is None else service[key]) for key in ("state", "pid", "lag", "url")))
+    console.print(table)
+
+
+def _fetch(console: Console) -> None:
+    from tidemill.stack import artifacts
+
+    if not artifacts.missing():
+        return
+    columns = (TextColumn("{task.description:44}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+
+        @contextmanager
+        def tell(name: str, size: int) -> Iterator[Callable[[int], None]]:
+            task = progress.add_task(name, total=size)
+            yield lambda count: progress.advance(task, count)
+            progress.remove_task(task)
+
+        artifacts.fetch(tell)
+    console.print("Kafka and the schema registry are fetched and verified")

@@ -1,0 +1,116 @@
+"""What the topics hold after a replay, as columns. Everything the report says is computed from these."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from confluent_kafka import Message
+
+from tidemill.events import fixed, log, wire
+from tidemill.events.columnar import Decoder
+from tidemill.events.predictions import Prediction
+from tidemill.events.registry import Registry
+
+Reader = Callable[[str], Iterator[list[Message]]]
+"""All of a topic, in batches, each partition in order."""
+I8 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RawTopic:
+    """One source's raw topic: how many events (promises of the feed left out), and every record's append time in ms by offset."""
+
+    events: int
+    appended: I8
+
+
+@dataclass(frozen=True)
+class Log:
+    """The stream's log: `kind`, `source`, `known`, `raw_offset` of each valid record, and its offset."""
+
+    rows: npt.NDArray[np.void]
+    offsets: I8
+
+    @property
+    def events(self) -> int:
+        """Source events."""
+        return int((self.rows["kind"] == log.EVENT).sum())
+
+    @property
+    def inversions(self) -> int:
+        """Source events that are known earlier than the one before them."""
+        known = self.rows["known"][self.rows["kind"] == log.EVENT]
+        return int((np.diff(known) < 0).sum())
+
+
+def read_raw(read: Reader, topic: str, registry: Registry) -> RawTopic:
+    """One raw topic of one partition."""
+    appended, ids = [], Counter[int]()
+    for batch in read(topic):
+        appended.append(np.array([message.timestamp()[1] for message in batch], np.int64))
+        ids.update(wire.schema_ids([message.value() or b"" for message in batch]).tolist())
+    promises = sum(count for number, count in ids.items() if _name(registry, number) == "tidemill.feed.Progressed")
+    return RawTopic(sum(ids.values()) - promises, np.concatenate(appended) if appended else np.zeros(0, np.int64))
+
+
+def read_log(read: Reader, topic: str) -> Log:
+    """The log as its readers see it: records of a writer that a later barrier replaced are void (R5)."""
+    rows, offsets = [], []
+    for batch in read(topic):
+        rows.append(np.frombuffer(b"".join([_header(message) for message in batch]), log.LOG_HEADER))
+        offsets.append(np.array([message.offset() for message in batch], np.int64))
+    all_rows, all_offsets = np.concatenate(rows), np.concatenate(offsets)
+    barrier = np.maximum.accumulate(np.where(all_rows["kind"] == log.BARRIER, np.arange(len(all_rows)), 0))
+    valid = all_rows["writer"] == all_rows["writer"][barrier]
+    return Log(all_rows[valid], all_offsets[valid])
+
+
+def read_features(read: Reader, topic: str, registry: Registry) -> dict[str, npt.NDArray[np.void]]:
+    """Record name -> rows of `Vector`, `Outcome`, `Unlabelled`, `Failed`; vectors only by the fields that every vector begins with."""
+    values: dict[int, list[bytes]] = {}
+    for batch in read(topic):
+        payloads = [message.value() or b"" for message in batch]
+        for number, payload in zip(wire.schema_ids(payloads).tolist(), payloads, strict=True):
+            values.setdefault(number, []).append(payload)
+    found: dict[str, npt.NDArray[np.void]] = {}
+    for number, payloads in values.items():
+        schema = registry.schema(number)
+        if schema["name"] in ("Vector", "Outcome", "Unlabelled", "Failed"):
+            rows = _once(np.frombuffer(b"".join(payloads), fixed.dtype_of(schema)))
+            found[schema["name"]] = rows
+    return found
+
+
+def read_predictions(read: Reader, topic: str) -> pl.DataFrame:
+    """Columns of `Prediction` (scalars only) and `appended` (ms), a row per sequence number, in order."""
+    frames, decoder = [], Decoder(Prediction.SCHEMA)
+    for batch in read(topic):
+        decoded = decoder.decode([message.value() or b"" for message in batch])
+        appended = pl.Series("appended", [message.timestamp()[1] for message in batch], pl.Int64)
+        frames.append(decoded.frame.drop("missing").with_columns(appended.gather(decoded.good)))
+    if not frames:
+        return pl.DataFrame(
+            schema={"seq": pl.Float64, "position": pl.Float64, "score": pl.Float64, "version": pl.Int32, "appended": pl.Int64}
+        )
+    return pl.concat(frames).unique("seq", keep="first", maintain_order=True)
+
+
+def _once(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """Each sequence number once: a restarted writer may have repeated its last records (R1)."""
+    return rows[np.unique(rows["seq"], return_index=True)[1]]
+
+
+def _header(message: Message) -> bytes:
+    return dict(message.headers() or [])[log.HEADER]  # type: ignore[return-value]
+
+
+def _name(registry: Registry, number: int) -> str:
+    if number < 0:
+        return ""
+    schema = registry.schema(number)
+    return f"{schema.get('namespace', '')}.{schema['name']}"

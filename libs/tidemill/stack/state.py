@@ -1,0 +1,75 @@
+"""What runs in a data directory: `state.json`, written by the supervisor, read by every command."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, Field
+
+FILE = "state.json"
+
+
+class Running(BaseModel):
+    """One process. A pid alone may have gone to another process, so its start time is kept too."""
+
+    pid: int
+    started: float
+    url: str | None = None
+    restarts: int = 0
+
+    @classmethod
+    def of(cls, pid: int, url: str | None = None, restarts: int = 0) -> Running:
+        """The process as it is now."""
+        return cls(pid=pid, started=psutil.Process(pid).create_time(), url=url, restarts=restarts)
+
+    def process(self) -> psutil.Process | None:
+        """The process, if it is still that one."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) < 0.05 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return None
+        return process if same else None
+
+
+class State(BaseModel):
+    """One stack."""
+
+    supervisor: Running
+    phase: str = "starting"
+    """`starting`, `ready` or `failed: <why>`."""
+    kafka: str = ""
+    schema_registry: str = ""
+    postgres: str = ""
+    """The administrator's DSN."""
+    trust_dir: str = ""
+    parts: dict[str, Running] = Field(default_factory=dict)
+    """Kafka, registry, PostgreSQL."""
+    services: dict[str, Running] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, data_dir: Path) -> State | None:
+        """The state last written there, whether or not it still runs."""
+        try:
+            return cls.model_validate_json((data_dir / FILE).read_text())
+        except FileNotFoundError:
+            return None
+
+    def write(self, data_dir: Path) -> None:
+        """Replace the file at once; it holds a password."""
+        part = data_dir / f"{FILE}.part"
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+            out.write(self.model_dump_json(indent=2))
+        part.replace(data_dir / FILE)
+
+    def living(self) -> dict[str, psutil.Process]:
+        """Every process of this stack that is still there, the supervisor last."""
+        named = {**self.services, **self.parts, "supervisor": self.supervisor}
+        return {name: process for name, running in named.items() if (process := running.process())}
+
+    @property
+    def runs(self) -> bool:
+        """Whether the supervisor is there."""
+        return self.supervisor.process() is not None

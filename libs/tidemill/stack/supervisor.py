@@ -1,0 +1,249 @@
+"""Starts the stack in order, keeps it up, and ends all of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from tidemill.events.topics import control_topics
+from tidemill.settings import Settings
+from tidemill.stack import kafka, postgres, registry, services
+from tidemill.stack.child import Child, StartFailed, free_port
+from tidemill.stack.services import Service
+from tidemill.stack.state import Running, State
+from tidemill.stack.topics import ensure_topics
+
+Tell = Callable[[str], None]
+GRACE_SERVICES, GRACE_PARTS = 5.0, 4.0
+"""Seconds that services, then servers, get to end by themselves; together below the promised 10."""
+_BACK_OFF, _LONGEST_BACK_OFF, _STEADY = 0.5, 30.0, 60.0
+
+
+@dataclass
+class Watched:
+    """A child with what a restart needs to know."""
+
+    child: Child
+    url: str | None = None
+    restarts: int = 0
+    started: float = 0.0
+    due: float | None = None
+
+    def start(self) -> None:
+        """Start it (again)."""
+        self.child.start()
+        self.started, self.due = time.monotonic(), None
+
+    def restart_when_due(self, tell: Tell) -> bool:
+        """Restart a dead child after its back-off; whether something was started."""
+        if self.child.alive:
+            return False
+        now = time.monotonic()
+        if self.due is None:
+            self.restarts = 0 if now - self.started > _STEADY else self.restarts
+            wait = min(_BACK_OFF * 2**self.restarts, _LONGEST_BACK_OFF)
+            self.due, self.restarts = now + wait, self.restarts + 1
+            code = self.child.process.returncode if self.child.process else None
+            tell(f"{self.child.name} ended with code {code}; again in {wait:.1f} s (log: {self.child.log})")
+        if now < self.due:
+            return False
+        self.start()
+        return True
+
+    @property
+    def running(self) -> Running:
+        """For the state file."""
+        return Running.of(self.child.pid, self.url, self.restarts)
+
+
+@dataclass
+class Stack:
+    """One stack in one data directory. Servers that `settings` names are outside ones and are not started."""
+
+    settings: Settings
+    wanted: Sequence[Service]
+    tell: Tell
+    parts: dict[str, Watched] = field(default_factory=dict)
+    services: dict[str, Watched] = field(default_factory=dict)
+    admin_dsn: str = ""
+    stopping: bool = False
+
+    def run(self) -> None:
+        """Start everything, keep it up until SIGTERM or SIGINT, end everything."""
+        self._end_orphans()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        try:
+            self._start()
+            self._write("ready")
+            while not self.stopping:
+                self._watch()
+                time.sleep(0.1)
+        except StartFailed as error:
+            if not self.stopping:
+                self._write(f"failed: {error}")
+                raise
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """End every process of the stack within 10 s."""
+        self.stopping = True
+        for group, grace in ((self.services, GRACE_SERVICES), (self.parts, GRACE_PARTS)):
+            deadline = time.monotonic() + grace
+            for watched in group.values():
+                watched.child.signal_stop()
+            for watched in group.values():
+                watched.child.end(deadline - time.monotonic())
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopping = True
+
+    def _start(self) -> None:
+        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+        before = State.read(self.settings.data_dir)
+        server = self._start_postgres(before)
+        broker = self._start_kafka(before)
+        server()
+        schemas = self._start_registry(before)
+        broker()
+        ensure_topics(self.settings.kafka, control_topics())
+        schemas()
+        self._start_services(before)
+
+    def _start_postgres(self, before: State | None) -> Callable[[], None]:
+        given = self.settings.postgres.get_secret_value()
+        if given:
+            self.admin_dsn = given
+            return lambda: None
+        port = _port(before.postgres if before else "")
+        role = postgres.administrator(self.settings.data_dir, port)
+        self.admin_dsn = role.dsn
+        child = postgres.child(self.settings.data_dir.resolve(), self._log("postgres"), port)
+        return self._part(child, lambda: postgres.ready(child, role), 60)
+
+    def _start_kafka(self, before: State | None) -> Callable[[], None]:
+        if self.settings.kafka:
+            return lambda: None
+        port = _port(before.kafka if before else "")
+        self.settings = self.settings.model_copy(update={"kafka": f"127.0.0.1:{port}"})
+        child = kafka.child(self.settings.data_dir.resolve(), self._log("kafka"), port, free_port())
+        return self._part(child, lambda: kafka.ready(child, self.settings.kafka), 90)
+
+    def _start_registry(self, before: State | None) -> Callable[[], None]:
+        if self.settings.schema_registry:
+            return lambda: None
+        port = _port(before.schema_registry if before else "")
+        database = postgres.ensure_role(self.admin_dsn, self.settings.data_dir, "apicurio", _port_of(self.admin_dsn))
+        self.settings = self.settings.model_copy(update={"schema_registry": registry.url(port)})
+        child = registry.child(self._log("schema-registry"), port, database)
+        return self._part(child, lambda: registry.ready(child, port), 120)
+
+    def _part(self, child: Child, ready: Callable[[], bool], time_out: float) -> Callable[[], None]:
+        """Start a server; what is returned waits until it is ready."""
+        watched = self.parts[child.name] = Watched(child)
+        watched.start()
+        self._write(f"starting: {child.name}")
+        return lambda: self._wait(watched, ready, time_out)
+
+    def _start_services(self, before: State | None) -> None:
+        for service in self.wanted:
+            old = before.services.get(service.name) if before else None
+            port = _port(old.url or "" if old else "")
+            dsn = self._dsn(service)
+            child = services.child(service, self.settings, dsn, port, self._log(service.name))
+            watched = self.services[service.name] = Watched(child, f"http://127.0.0.1:{port}")
+            watched.start()
+        self._write("starting: services")
+        for watched in self.services.values():
+            self._wait(watched, lambda watched=watched: _service_ready(watched), 120)  # type: ignore[misc]
+
+    def _dsn(self, service: Service) -> str | None:
+        if not service.has_database:
+            return None
+        return postgres.ensure_role(self.admin_dsn, self.settings.data_dir, service.role, _port_of(self.admin_dsn)).dsn
+
+    def _wait(self, watched: Watched, ready: Callable[[], bool], time_out: float) -> None:
+        deadline = watched.started + time_out
+        while not ready():
+            if self.stopping:
+                raise StartFailed("stopped while starting")
+            if time.monotonic() > deadline:
+                raise StartFailed(
+                    f"{watched.child.name} was not ready after {time_out:.0f} s. Its log's end:\n{watched.child.tail()}"
+                )
+            time.sleep(0.1)
+        self.tell(f"{watched.child.name} ready after {time.monotonic() - watched.started:.1f} s")
+
+    def _watch(self) -> None:
+        started = [watched.restart_when_due(self.tell) for watched in (*self.parts.values(), *self.services.values())]
+        if any(started):
+            self._write("ready")
+
+    def _end_orphans(self) -> None:
+        """End what a supervisor that was killed left behind; refuse to run beside a living one."""
+        before = State.read(self.settings.data_dir)
+        if before is None:
+            return
+        if before.runs:
+            raise StartFailed(
+                f"a stack runs already in {self.settings.data_dir} (pid {before.supervisor.pid}); `tidemill down` ends it"
+            )
+        end_processes(before)
+
+    def _log(self, name: str) -> Path:
+        return self.settings.data_dir.resolve() / "logs" / f"{name}.log"
+
+    def _write(self, phase: str) -> None:
+        State(
+            supervisor=Running.of(os.getpid()),
+            phase=phase,
+            kafka=self.settings.kafka,
+            schema_registry=self.settings.schema_registry,
+            postgres=self.admin_dsn,
+            trust_dir=str(self.settings.trust_dir.resolve()),
+            parts={name: watched.running for name, watched in self.parts.items() if watched.child.alive},
+            services={name: watched.running for name, watched in self.services.items() if watched.child.alive},
+        ).write(self.settings.data_dir)
+
+
+def end_processes(state: State, grace: float = 9.0) -> None:
+    """End every process of a stack: the supervisor first, which ends the others; what is left is killed."""
+    living = state.living()
+    if "supervisor" in living:
+        living["supervisor"].terminate()
+    else:
+        for process in living.values():
+            process.terminate()
+    deadline = time.monotonic() + grace
+    while (living := state.living()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for process in living.values():
+        process.kill()
+
+
+def _service_ready(watched: Watched) -> bool:
+    watched.child.check()
+    try:
+        with urllib.request.urlopen(f"{watched.url}/health/ready", timeout=2) as answer:  # noqa: S310 - our own loopback address
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _port(address: str) -> int:
+    """A free port, the one of an earlier address if it is free."""
+    return free_port(_port_of(address)) if address else free_port()
+
+
+def _port_of(address: str) -> int:
+    """The port in `host:port`, a URL or a DSN; 0 where there is none."""
+    host = address.rpartition("://")[2].rpartition("@")[2].split("/")[0]
+    return int(host.rpartition(":")[2] or 0) if ":" in host else 0

@@ -1,0 +1,26 @@
+"""Topics are made before anyone writes to them: auto-creation is off, so a misspelt name is an error and not a topic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from tidemill.events.topics import Topic
+
+
+def ensure_topics(bootstrap: str, topics: Iterable[Topic]) -> list[str]:
+    """Create those that are not there; returns their names. What exists is left as it is."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    wanted = [NewTopic(topic.name, topic.partitions, 1, config=topic.config) for topic in topics]
+    created = []
+    for name, future in (admin.create_topics(wanted) if wanted else {}).items():
+        try:
+            future.result(30)
+            created.append(name)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+    return created

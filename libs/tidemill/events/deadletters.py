@@ -12,6 +12,8 @@ from tidemill.events.paths import Schema, load_schema
 
 
 class DeadHeader(Part):
+    """A part of this domain's facts."""
+
     name: str
     value: bytes
 

@@ -15,7 +15,8 @@ _PRIMITIVES = {"double": "<f8", "float": "<f4", "boolean": "?"}
 def dtype_of(schema: dict[str, Any]) -> np.dtype[np.void]:
     """The packed dtype of a record's framed bytes; raises ValueError on a field whose width varies.
 
-    fixed(8) is "<u8" (our hashes), other fixed(n) "Vn". An enum of at most 64 symbols is one byte, twice its index (Avro's zigzag varint).
+    fixed(8) is "<u8" (our hashes), other fixed(n) "Vn". An enum of at most 64 symbols is one
+    byte, twice its index (Avro's zigzag varint).
     """
     named: dict[str, str] = {}
     return np.dtype([(FRAME, "V5"), *((field["name"], _width(field["type"], named)) for field in schema["fields"])])

@@ -44,7 +44,7 @@ def main() -> int:
     for path in stale:
         if "--check" not in sys.argv:
             path.write_text(modules()[path])
-        print(path.name)
+        sys.stdout.write(f"{path.name}\n")
     return int(bool(stale) and "--check" in sys.argv)
 
 
@@ -102,8 +102,8 @@ def _event(path: str, schema: Schema) -> str:
 
 
 def _class(schema: Schema, base: str, constants: list[str]) -> str:
-    doc = [f'    """{schema["doc"]}"""', ""] if schema.get("doc") else []
-    lines = [f"class {schema['name']}({base}):", *doc, *constants]
+    doc = schema.get("doc", "A part of this domain's facts.")
+    lines = [f"class {schema['name']}({base}):", f'    """{doc}"""', "", *constants]
     for field in schema["fields"]:
         default = f" = {field['default']!r}" if "default" in field else ""
         lines.append(f"    {field['name']}: {_annotation(field['type'])}{default}")

@@ -15,6 +15,8 @@ Verdict = Literal["approve", "reject"]
 
 
 class GateResult(Part):
+    """A part of this domain's facts."""
+
     name: str
     passed: bool
     value: float | None = None

@@ -14,6 +14,8 @@ AlertState = Literal["raised", "active", "cleared"]
 
 
 class WindowAlert(Part):
+    """A part of this domain's facts."""
+
     id: str
     name: str
     severity: str

@@ -35,6 +35,8 @@ class Registry:
 
     def __init__(self, url: str, timeout: float = 10.0) -> None:
         """`url` is the root of the Confluent interface; `timeout` (seconds) bounds each call."""
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"no URL of a schema registry: {url!r}")
         self._url = url.rstrip("/")
         self._timeout = timeout
         self._schemas: dict[int, dict[str, Any]] = {}
@@ -97,9 +99,9 @@ class Registry:
         """The answer's JSON, or None for 404."""
         data = json.dumps(body).encode() if body is not None else None
         headers = {"Accept": f"{_TYPE}, application/json"} | ({"Content-Type": _TYPE} if data else {})
-        request = urllib.request.Request(self._url + path, data=data, method=method, headers=headers)
+        request = urllib.request.Request(self._url + path, data=data, method=method, headers=headers)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as response:
+            with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310
                 return json.loads(response.read() or b"null")
         except urllib.error.HTTPError as error:
             return _judge(error, path)
@@ -112,7 +114,7 @@ def _judge(error: urllib.error.HTTPError, path: str) -> None:
         text = error.read(2000).decode(errors="replace")
     if error.code == 404:
         return
-    if error.code in _BUSY and "/versions" not in path or error.code >= 500:
+    if (error.code in _BUSY and "/versions" not in path) or error.code >= 500:
         raise Transient(f"the schema registry answered {error.code} to {path}: {text}")
     reason = "incompatible-schema" if error.code == 409 else "bad-schema"
     raise Refused(reason, f"the schema registry answered {error.code} to {path}: {text}")

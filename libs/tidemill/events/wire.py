@@ -47,9 +47,7 @@ def schema_id(value: bytes) -> int:
 
 def schema_ids(values: list[bytes]) -> npt.NDArray[np.int64]:
     """The id in each value's prefix; -1 where there is none."""
-    heads = np.frombuffer(
-        b"".join([value[:5].ljust(5, b"\xff") for value in values]), dtype=[("magic", "u1"), ("id", ">u4")]
-    )
+    heads = np.frombuffer(b"".join([value[:5].ljust(5, b"\xff") for value in values]), dtype=[("magic", "u1"), ("id", ">u4")])
     return np.where(heads["magic"] == 0, heads["id"].astype(np.int64), -1)
 
 

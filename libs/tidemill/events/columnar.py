@@ -1,0 +1,196 @@
+"""Batches of Avro datums to columns (R19).
+
+Each datum is first walked by a compiled kernel (`walk`): only those that consume exactly their bytes go on. The good ones
+are framed as one block of an object container, which polars decodes at once; below 16, and for types that polars cannot
+read (maps, records in records, unions of several types), fastavro decodes them one by one. Both give the same frame.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import fastavro
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from tidemill.events.plain import BadSchema, check_schema, plain
+from tidemill.events.walk import VERDICTS, program, walk
+
+__all__ = ["BLOCK_FROM", "MAX_BYTES", "BadSchema", "Decoded", "Decoder", "check_schema"]
+
+BLOCK_FROM: Final = 16
+"""Rows from which the container block is quicker than one by one."""
+MAX_BYTES: Final = 1_048_576
+"""The largest datum that is looked at."""
+
+_FRAME = 5
+_SYNC = b"tidemill-columns"
+_PRIMITIVES: Final[dict[str, pl.DataType]] = {
+    "int": pl.Int32(),
+    "long": pl.Int64(),
+    "float": pl.Float32(),
+    "double": pl.Float64(),
+    "boolean": pl.Boolean(),
+    "string": pl.String(),
+    "bytes": pl.Binary(),
+    "fixed": pl.Binary(),
+    "enum": pl.String(),
+}
+_TICKS: Final = {
+    "timestamp-millis": lambda column: column * 1000,
+    "local-timestamp-millis": lambda column: column * 1000,
+    "timestamp-nanos": lambda column: column // 1000,
+    "local-timestamp-nanos": lambda column: column // 1000,
+}
+"""Instants to us, where they are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What became of a batch."""
+
+    frame: pl.DataFrame
+    """One row per good datum, columns in the schema's order; instants as Int64 us, enums as String."""
+    bad: list[tuple[int, str]]
+    """Index in the batch and reason."""
+    good: npt.NDArray[np.int64]
+    """Each row's index in the batch."""
+
+
+class Decoder:
+    """The decoder of one record schema. A field with a union of several types has no column; a map is a list of
+    {key, value}.
+    """
+
+    def __init__(self, schema: dict[str, Any], max_bytes: int = MAX_BYTES) -> None:
+        """Raises BadSchema on recursive schemas, and on arrays whose items have no bytes."""
+        self._max_bytes = max_bytes
+        schema = plain(schema)
+        self._steps = program(schema)
+        self._parsed = fastavro.parse_schema(schema, named_schemas={})
+        kinds = {field["name"]: field["type"] for field in schema["fields"]}
+        self._columns = {name: dtype for name, kind in kinds.items() if (dtype := _dtype(kind)) is not None}
+        self._maps = {name: kinds[name] for name in self._columns if _holds_map(kinds[name])}
+        self._ticks = [_TICKS[field["ticks"]](pl.col(field["name"])) for field in schema["fields"] if field.get("ticks") in _TICKS]
+        self._header = _header(kinds) if all(_block_can(kind) for kind in kinds.values()) else b""
+        self._block_columns = [_block_column(name, kind) for name, kind in kinds.items()] if self._header else []
+
+    def decode(self, values: Sequence[bytes]) -> Decoded:
+        """The columns of framed values (the 5-byte prefix is not looked at)."""
+        payloads = [value[_FRAME:] for value in values]
+        lengths = np.fromiter(map(len, payloads), dtype=np.int64, count=len(payloads))
+        verdicts = walk(np.frombuffer(b"".join(payloads), dtype=np.uint8), np.cumsum(lengths), self._steps)
+        large = lengths > self._max_bytes
+        good = np.flatnonzero((verdicts == 0) & ~large)
+        bad = [
+            (int(i), f"larger than {self._max_bytes} bytes" if large[i] else VERDICTS[verdicts[i]])
+            for i in np.flatnonzero((verdicts != 0) | large)
+        ]
+        datums = [payloads[i] for i in good.tolist()] if bad else payloads
+        frame = self._block(datums) if self._header and len(datums) >= BLOCK_FROM else self._one_by_one(datums)
+        return Decoded(frame.with_columns(self._ticks) if self._ticks else frame, bad, good)
+
+    def _block(self, datums: list[bytes]) -> pl.DataFrame:
+        body = b"".join(datums)
+        block = b"".join((self._header, _varint(len(datums)), _varint(len(body)), body, _SYNC))
+        return pl.read_avro(io.BytesIO(block)).select(self._block_columns)
+
+    def _one_by_one(self, datums: list[bytes]) -> pl.DataFrame:
+        rows: list[Any] = [fastavro.schemaless_reader(io.BytesIO(datum), self._parsed, None) for datum in datums]
+        columns = {name: [row[name] for row in rows] for name in self._columns}
+        for name, kind in self._maps.items():
+            columns[name] = [_listed(kind, value) for value in columns[name]]
+        return pl.DataFrame(columns, schema=self._columns)
+
+
+def _dtype(kind: Any) -> pl.DataType | None:
+    """The column's type, or None where a union of several types is in it."""
+    kind, name = _value(kind)
+    if name in _PRIMITIVES:
+        return _PRIMITIVES[name]
+    if name == "record":
+        inner = {field["name"]: _dtype(field["type"]) for field in kind["fields"]}
+        return None if None in inner.values() or not inner else pl.Struct({n: t for n, t in inner.items() if t})
+    if name in ("array", "map"):
+        item = _dtype(kind["items"] if name == "array" else kind["values"])
+        if item is None:
+            return None
+        return pl.List(item if name == "array" else pl.Struct({"key": pl.String(), "value": item}))
+    return None
+
+
+def _value(kind: Any) -> tuple[Any, str]:
+    """A type without its null branch, and its name; "union" for several types, "null" for none."""
+    if isinstance(kind, list):
+        arms = [arm for arm in kind if arm != "null"]
+        return _value(arms[0]) if len(arms) == 1 else (kind, "union" if arms else "null")
+    return kind, kind["type"] if isinstance(kind, dict) else kind
+
+
+def _holds_map(kind: Any) -> bool:
+    kind, name = _value(kind)
+    if name == "record":
+        return any(_holds_map(field["type"]) for field in kind["fields"])
+    return name == "map" or (name == "array" and _holds_map(kind["items"]))
+
+
+def _listed(kind: Any, value: Any) -> Any:
+    """A value with its maps as lists of {key, value}, in the datum's order."""
+    kind, name = _value(kind)
+    if value is None:
+        return None
+    if name == "record":
+        return {field["name"]: _listed(field["type"], value[field["name"]]) for field in kind["fields"]}
+    if name == "array":
+        return [_listed(kind["items"], item) for item in value]
+    if name == "map":
+        return [{"key": key, "value": _listed(kind["values"], item)} for key, item in value.items()]
+    return value
+
+
+def _block_can(kind: Any) -> bool:
+    """Whether polars reads such a field of a block without failing on any good datum."""
+    if isinstance(kind, list) and len(kind) != 2:
+        return False
+    inner, name = _value(kind)
+    if name == "array":
+        return not isinstance(kind, list) and inner["items"] in ("long", "double", "string", "boolean")
+    return name in _PRIMITIVES
+
+
+def _block_kind(kind: Any) -> Any:
+    """The type under which the block shows a field: an enum as the number it is."""
+    if isinstance(kind, list):
+        return [_block_kind(arm) for arm in kind]
+    return "int" if isinstance(kind, dict) and kind["type"] == "enum" else kind
+
+
+def _block_column(name: str, kind: Any) -> pl.Expr:
+    inner, base = _value(kind)
+    if base == "enum":
+        return pl.col(name).cast(pl.UInt32).cast(pl.Enum(inner["symbols"])).cast(pl.String)
+    return pl.col(name)
+
+
+def _header(kinds: dict[str, Any]) -> bytes:
+    """The container's head, up to its first block."""
+    schema = {
+        "type": "record",
+        "name": "Row",
+        "fields": [{"name": name, "type": _block_kind(kind)} for name, kind in kinds.items()],
+    }
+    out = io.BytesIO()
+    fastavro.writer(out, schema, [], sync_marker=_SYNC)
+    return out.getvalue()
+
+
+def _varint(number: int) -> bytes:
+    number, out = number << 1, bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes((*out, number))

@@ -1,0 +1,145 @@
+"""Reading: as a member of a service's group, by explicit place, or all of a topic to its present end."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from tidemill.errors import Transient
+
+if TYPE_CHECKING:
+    from tidemill.settings import Settings
+
+log = logging.getLogger(__name__)
+
+READ_AT_ONCE: Final = 5_000
+PATIENCE: Final = 30.0
+"""Seconds to wait for a broker's answer before it counts as away."""
+
+
+def member(settings: Settings, service: str) -> Consumer:
+    """A member of the service's group.
+
+    Static membership: a worker killed and started again goes on at once instead of after the dead one's session. The range
+    assignor gives one member the same partition number of every input of a stream.
+    """
+    place = hashlib.sha256(str(settings.data_dir.resolve()).encode()).hexdigest()[:12]
+    return Consumer(
+        {
+            **_common(settings, service),
+            "group.id": f"tidemill-{service}",
+            "group.instance.id": f"{service}-{socket.gethostname()}-{place}",
+            "partition.assignment.strategy": "range",
+            "session.timeout.ms": 10_000,
+            "heartbeat.interval.ms": 2_000,
+            "topic.metadata.refresh.interval.ms": 1_000,  # how soon a new stream is seen
+            "enable.auto.offset.store": False,
+            **settings.librdkafka,
+        }
+    )
+
+
+def reader(settings: Settings, name: str = "reader") -> Consumer:
+    """A consumer without a group: for `assign`."""
+    return Consumer(
+        {**_common(settings, name), "group.id": f"tidemill-{name}-reader", "enable.partition.eof": True, **settings.librdkafka}
+    )
+
+
+def take(consumer: Consumer, limit: int, wait: float) -> list[Message]:
+    """Up to `limit` messages: what is there now, after waiting at most `wait` seconds for the first.
+
+    `consume(n)` alone waits until n have come or the time is over, which would cost a trickle its latency.
+    """
+    first = consumer.poll(wait)
+    if first is None:
+        return []
+    return [first, *consumer.consume(limit - 1, 0)]
+
+
+def read_to_end(settings: Settings, topic: str) -> Iterator[list[Message]]:
+    """All of a topic, all partitions, up to its present end, in batches; nothing is committed.
+
+    A partition's messages come in order. Raises Transient where the broker is away or has no such topic.
+    """
+    consumer = reader(settings)
+    try:
+        places = {number: place for number, place in watermarks(consumer, topic).items() if place[1] > place[0]}
+        consumer.assign([TopicPartition(topic, number, low) for number, (low, _) in places.items()])
+        ends = {number: high for number, (_, high) in places.items()}
+        while ends:
+            taken = take(consumer, READ_AT_ONCE, PATIENCE)
+            if not taken:
+                raise Transient(f"the broker has been silent for {PATIENCE:.0f} s in the middle of {topic}")
+            if messages := good(taken):
+                last = dict(zip(map(Message.partition, messages), map(Message.offset, messages), strict=True))
+                ends = {number: high for number, high in ends.items() if (last.get(number, -1) or 0) + 1 < high}
+                yield messages
+    finally:
+        consumer.close()
+
+
+def watermarks(consumer: Consumer, topic: str, patience: float = PATIENCE) -> dict[int, tuple[int, int]]:
+    """The first and the next offset of each partition. Raises Transient as `read_to_end` does."""
+    try:
+        found = consumer.list_topics(topic, timeout=patience).topics[topic]
+        if found.error is not None:
+            raise Transient(f"there is no topic {topic} yet: {found.error.str()}")
+        return {
+            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=patience) for number in found.partitions
+        }
+    except KafkaException as error:
+        raise Transient(f"the broker does not answer: {error}") from error
+
+
+def good(messages: list[Message]) -> list[Message]:
+    """The messages that are records. Ends of partitions and errors that pass by themselves are left out, others raise."""
+    if not any(map(Message.error, messages)):
+        return messages
+    for message in messages:
+        if error := message.error():
+            _judge(error, message)
+    return [message for message in messages if message.error() is None]
+
+
+_PASSING: Final = frozenset(
+    (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC)
+)
+"""An end, or a topic that was deleted: the next metadata says so, and the assignment follows."""
+
+
+def _judge(error: KafkaError, message: Message) -> None:
+    if error.code() == KafkaError._AUTO_OFFSET_RESET:
+        raise RuntimeError(f"{message.topic()}[{message.partition()}] was cut behind its readers: {error.str()}")
+    if error.code() not in _PASSING and not error.retriable():
+        raise KafkaException(error)
+    if error.code() != KafkaError._PARTITION_EOF:
+        log.warning("kafka", extra={"error": error.str(), "topic": message.topic()})
+
+
+def _trouble(error: KafkaError) -> None:
+    log.warning("kafka", extra={"error": error.str(), "client": "consumer"})
+
+
+def _common(settings: Settings, name: str) -> dict[str, Any]:
+    return {
+        "bootstrap.servers": settings.kafka,
+        "client.id": f"tidemill-{name}",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "error",  # places are given; where one does not exist, going on would be a silent loss
+        "check.crcs": True,
+        "fetch.wait.max.ms": 100,
+        "fetch.queue.backoff.ms": 10,  # a full queue is looked at again soon; the default of 1 s halves the throughput
+        "queued.max.messages.kbytes": 16_384,  # what bounds a reader's memory
+        "fetch.message.max.bytes": 2_097_152,
+        "receive.message.max.bytes": 67_108_864,
+        "socket.nagle.disable": True,
+        "reconnect.backoff.max.ms": 1_000,
+        "log.connection.close": False,
+        "error_cb": _trouble,
+    }

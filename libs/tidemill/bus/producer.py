@@ -1,0 +1,110 @@
+"""Appending without gaps (R3): all of what was sent before a failure is there, nothing after it, in order, each once per producer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from confluent_kafka import KafkaError, Message, Producer
+
+if TYPE_CHECKING:
+    from tidemill.bus.fold import Headers
+    from tidemill.settings import Settings
+
+log = logging.getLogger(__name__)
+
+MAX_BYTES: Final = 10_485_760
+"""The largest record that any topic takes (a dead letter that holds the largest raw record)."""
+
+
+class DeliveryError(RuntimeError):
+    """The broker did not take a record: the process must end and start again from what the output holds."""
+
+
+class Sender:
+    """A gapless producer. The first delivery error ends it: every later call raises DeliveryError."""
+
+    def __init__(self, conf: dict[str, Any]) -> None:
+        self._failed: KafkaError | None = None
+        self.producer: Final = Producer({**conf, "on_delivery": self._undelivered, "error_cb": self._trouble})
+
+    def send(
+        self,
+        topic: str,
+        partition: int,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes],
+        headers: Sequence[Headers | None] | None = None,
+    ) -> None:
+        """Append records in order. Waits while the producer's bounded queue is full."""
+        produce = self.producer.produce
+        if headers is None:
+            for key, value in zip(keys, values, strict=True):
+                try:
+                    produce(topic, value, key, partition)
+                except BufferError:
+                    self._send_slowly(topic, partition, key, value, None)
+        else:
+            for key, value, head in zip(keys, values, headers, strict=True):
+                self._send_slowly(topic, partition, key, value, head)
+        self.poll()
+
+    def poll(self, seconds: float = 0) -> None:
+        """Let delivery errors be told."""
+        self.producer.poll(seconds)
+        self.check()
+
+    def flush(self, seconds: float = -1) -> bool:
+        """Wait until the broker has acknowledged everything; False when it has not within `seconds`."""
+        left = self.producer.flush(seconds)
+        self.check()
+        return left == 0
+
+    def check(self) -> None:
+        """Raise DeliveryError if a record was not taken."""
+        if self._failed is not None:
+            raise DeliveryError(f"the broker did not take a record: {self._failed.str()}")
+
+    def _send_slowly(self, topic: str, partition: int, key: bytes | None, value: bytes, headers: Headers | None) -> None:
+        while True:
+            try:
+                return self.producer.produce(topic, value, key, partition, headers=headers or None)  # type: ignore[arg-type]
+            except BufferError:
+                self.poll(0.05)
+
+    def _undelivered(self, error: KafkaError | None, _: Message) -> None:
+        self._failed = self._failed or error
+
+    def _trouble(self, error: KafkaError) -> None:
+        log.warning("kafka", extra={"error": error.str(), "client": "producer"})
+        if error.fatal():
+            self._failed = self._failed or error
+
+
+def gapless(settings: Settings, name: str, **over: Any) -> Sender:
+    """The sender of a service called `name`; `over` are librdkafka's names with `_` for `.`."""
+    return Sender({**configuration(settings, name), **{key.replace("_", "."): value for key, value in over.items()}})
+
+
+def configuration(settings: Settings, name: str) -> dict[str, Any]:
+    """What librdkafka is told for a gapless producer; the settings' own table comes last."""
+    return {
+        "bootstrap.servers": settings.kafka,
+        "client.id": f"tidemill-{name}",
+        "enable.idempotence": True,
+        "acks": "all",
+        "message.timeout.ms": 0,  # never give a record up: a hole would be silent
+        "enable.gapless.guarantee": True,
+        "delivery.report.only.error": True,
+        "linger.ms": 1,
+        "socket.nagle.disable": True,
+        "compression.type": "lz4",
+        "message.max.bytes": MAX_BYTES,
+        "batch.size": 1_000_000,
+        "queue.buffering.max.messages": 200_000,
+        "queue.buffering.max.kbytes": 65_536,
+        "reconnect.backoff.max.ms": 1_000,
+        "log.connection.close": False,
+        **settings.librdkafka,
+    }

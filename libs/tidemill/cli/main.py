@@ -14,6 +14,7 @@ from typer.main import get_command
 from tidemill.errors import TidemillError
 
 COMMANDS = {
+    "fetch": ("stack", "Fetch and verify the servers, so that nothing needs a network afterwards."),
     "up": ("stack", "Start the stack and the services."),
     "down": ("stack", "End the stack."),
     "status": ("stack", "Show what runs, where, and how far behind it is."),

@@ -29,6 +29,11 @@ from tidemill.stack.state import Running, State
 _LOGS = ("kafka", "postgres", "schema-registry", "supervisor", *BY_NAME)
 
 
+def fetch() -> None:
+    """Fetch Kafka and the schema registry, verify and unpack them; nothing needs a network afterwards."""
+    _fetch(Console(stderr=True))
+
+
 def up(
     data_dir: DataDir = None,
     detach: Annotated[bool, typer.Option(help="Return when everything is ready.")] = False,

@@ -1,8 +1,8 @@
 """Batches of Avro datums to columns (R19).
 
 Each datum is first walked by a compiled kernel (`walk`): only those that consume exactly their bytes go on. The good ones
-are framed as one block of an object container, which polars decodes at once; below 16, and for types that polars cannot
-read (maps, records in records, unions of several types), fastavro decodes them one by one. Both give the same frame.
+are framed as one block of an object container, which polars decodes at once. Schemas with types that polars cannot read
+(maps, records in records, unions of several types) are decoded one by one by fastavro. Both give the same frame.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ import polars as pl
 from tidemill.events.plain import BadSchema, check_schema, plain
 from tidemill.events.walk import VERDICTS, program, walk
 
-__all__ = ["BLOCK_FROM", "MAX_BYTES", "BadSchema", "Decoded", "Decoder", "check_schema"]
+__all__ = ["MAX_BYTES", "BadSchema", "Decoded", "Decoder", "check_schema"]
 
-BLOCK_FROM: Final = 16
-"""Rows from which the container block is quicker than one by one."""
 MAX_BYTES: Final = 1_048_576
 """The largest datum that is looked at."""
 
@@ -66,8 +64,8 @@ class Decoder:
     {key, value}.
     """
 
-    def __init__(self, schema: dict[str, Any], max_bytes: int = MAX_BYTES) -> None:
-        """Raises BadSchema on recursive schemas, and on arrays whose items have no bytes."""
+    def __init__(self, schema: dict[str, Any], max_bytes: int = MAX_BYTES, one_by_one: bool = False) -> None:
+        """`one_by_one`: by fastavro whatever the schema. Raises BadSchema: recursive, arrays whose items have no bytes."""
         self._max_bytes = max_bytes
         schema = plain(schema)
         self._steps = program(schema)
@@ -75,9 +73,11 @@ class Decoder:
         kinds = {field["name"]: field["type"] for field in schema["fields"]}
         self._columns = {name: dtype for name, kind in kinds.items() if (dtype := _dtype(kind)) is not None}
         self._maps = {name: kinds[name] for name in self._columns if _holds_map(kinds[name])}
-        self._ticks = [_TICKS[field["ticks"]](pl.col(field["name"])) for field in schema["fields"] if field.get("ticks") in _TICKS]
-        self._header = _header(kinds) if all(_block_can(kind) for kind in kinds.values()) else b""
-        self._block_columns = [_block_column(name, kind) for name, kind in kinds.items()] if self._header else []
+        ticks = {field["name"]: field["ticks"] for field in schema["fields"] if field.get("ticks") in _TICKS}
+        self._ticks = [_TICKS[tick](pl.col(name)) for name, tick in ticks.items()]
+        in_blocks = not one_by_one and all(_block_can(kind) for kind in kinds.values())
+        self._header = _header(kinds) if in_blocks else b""
+        self._enums = [_symbols(name, kind) for name, kind in kinds.items() if _value(kind)[1] == "enum"]
 
     def decode(self, values: Sequence[bytes]) -> Decoded:
         """The columns of framed values (the 5-byte prefix is not looked at)."""
@@ -91,13 +91,14 @@ class Decoder:
             for i in np.flatnonzero((verdicts != 0) | large)
         ]
         datums = [payloads[i] for i in good.tolist()] if bad else payloads
-        frame = self._block(datums) if self._header and len(datums) >= BLOCK_FROM else self._one_by_one(datums)
+        frame = self._block(datums) if self._header and datums else self._one_by_one(datums)
         return Decoded(frame.with_columns(self._ticks) if self._ticks else frame, bad, good)
 
     def _block(self, datums: list[bytes]) -> pl.DataFrame:
         body = b"".join(datums)
         block = b"".join((self._header, _varint(len(datums)), _varint(len(body)), body, _SYNC))
-        return pl.read_avro(io.BytesIO(block)).select(self._block_columns)
+        frame = pl.read_avro(io.BytesIO(block))
+        return frame.with_columns(self._enums) if self._enums else frame
 
     def _one_by_one(self, datums: list[bytes]) -> pl.DataFrame:
         rows: list[Any] = [fastavro.schemaless_reader(io.BytesIO(datum), self._parsed, None) for datum in datums]
@@ -169,11 +170,10 @@ def _block_kind(kind: Any) -> Any:
     return "int" if isinstance(kind, dict) and kind["type"] == "enum" else kind
 
 
-def _block_column(name: str, kind: Any) -> pl.Expr:
-    inner, base = _value(kind)
-    if base == "enum":
-        return pl.col(name).cast(pl.UInt32).cast(pl.Enum(inner["symbols"])).cast(pl.String)
-    return pl.col(name)
+def _symbols(name: str, kind: Any) -> pl.Expr:
+    """An enum's numbers as the symbols they stand for."""
+    symbols = _value(kind)[0]["symbols"]
+    return pl.col(name).replace_strict(list(range(len(symbols))), symbols, return_dtype=pl.String)
 
 
 def _header(kinds: dict[str, Any]) -> bytes:

@@ -1,0 +1,57 @@
+"""How a span is named from afar: W3C `traceparent`, and the arrays in which folds carry such names."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from tidemill.events.identity import span_id
+
+VECTOR: Final = "vector"
+"""The hop whose spans outcomes link to."""
+
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+_LOW: Final = (1 << 64) - 1
+
+
+class Reference(NamedTuple):
+    """A span: its trace and itself."""
+
+    trace: int
+    span: int
+
+
+def traceparent(reference: Reference) -> str:
+    """The W3C header of a sampled span."""
+    return f"00-{reference.trace:032x}-{reference.span:016x}-01"
+
+
+def parse_traceparent(text: str | bytes | None) -> Reference | None:
+    """The span that a header names; None for an absent or a malformed one."""
+    if text is None:
+        return None
+    found = _TRACEPARENT.fullmatch(text.decode("ascii", "replace") if isinstance(text, bytes) else text)
+    reference = Reference(int(found[1], 16), int(found[2], 16)) if found else None
+    return reference if reference and reference.trace and reference.span else None
+
+
+def link(text: str | bytes | None) -> tuple[int, int, int]:
+    """A header as the values of a `fold.LINK` row; zeros where it names nothing."""
+    found = parse_traceparent(text)
+    return (found.trace >> 64, found.trace & _LOW, found.span) if found else (0, 0, 0)
+
+
+def linked(row: np.void) -> Reference | None:
+    """The span of a `fold.LINK` row."""
+    found = Reference(int(row["trace_high"]) << 64 | int(row["trace_low"]), int(row["span"]))
+    return found if found.span else None
+
+
+def vector_of(row: np.void, partition: int) -> Reference | None:
+    """The span of the vector of the trigger that a `fold.ABOUT` row names."""
+    if not row["id_hash"]:
+        return None
+    trace = int(row["trace_high"]) << 64 | int(row["id_hash"])
+    return Reference(trace, span_id(trace, VECTOR, partition, int(row["position"])))

@@ -1,0 +1,34 @@
+"""The files of a model artifact. No clock and no machine in any of them: the same request gives the same digest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from tidemill.errors import Rejected
+
+MODEL: Final = "model.ubj"
+"""xgboost's trees, as universal binary JSON."""
+ENCODING: Final = "encoding.json"
+"""models.encode.Encoding."""
+REFERENCE: Final = "reference.json"
+"""models.reference.Reference."""
+REPORT: Final = "report.json"
+"""The evaluation."""
+MLMODEL: Final = "MLmodel"
+"""The artifact's description in MLflow's words."""
+CARD: Final = "model-card.md"
+"""For people."""
+LINEAGE: Final = "lineage.json"
+"""Run, cause, dataset, log range, code and spec digests, seed, parameters."""
+
+FILES: Final = (MODEL, ENCODING, REFERENCE, REPORT, MLMODEL, CARD, LINEAGE)
+"""All files of an artifact."""
+
+
+def part(files: Mapping[str, bytes], name: str) -> bytes:
+    """One file's bytes; Rejected `bad-artifact` where it is not there."""
+    try:
+        return files[name]
+    except KeyError:
+        raise Rejected("bad-artifact", f"the artifact has no {name}") from None

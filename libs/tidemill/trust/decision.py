@@ -40,9 +40,7 @@ class Verified:
     expires: int
 
 
-def verify(
-    envelopes: Sequence[str], ring: KeyRing, policy: Policy, subject: Subject, *, now_us: int | None = None
-) -> Verified:
+def verify(envelopes: Sequence[str], ring: KeyRing, policy: Policy, subject: Subject, *, now_us: int | None = None) -> Verified:
     """Verified, or Refused with the reason. Expiry is judged only where `now_us` (wall clock) is given: once, at the append (R12).
 
     Every envelope must hold: one bad envelope beside enough good ones is still an attempt that nobody should serve.
@@ -50,9 +48,7 @@ def verify(
     signed = [verify_one(text, ring, policy.group, subject, now_us=now_us) for text in envelopes]
     approvers = tuple(sorted({name for name, _ in signed}))
     if len(approvers) < max(1, policy.required):
-        raise Refused(
-            "too-few-approvers", f"{len(approvers)} of {policy.required} required approvers of {policy.group!r} signed"
-        )
+        raise Refused("too-few-approvers", f"{len(approvers)} of {policy.required} required approvers of {policy.group!r} signed")
     for name, decided in signed:
         if decided.predicate.verdict != "approve":
             raise Refused("not-approved", f"{name} decided {decided.predicate.verdict!r}")

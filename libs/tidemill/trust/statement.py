@@ -42,9 +42,7 @@ class Statement(_Frozen):
 
     type_: Literal["https://in-toto.io/Statement/v1"] = Field("https://in-toto.io/Statement/v1", alias="_type")
     subject: tuple[Subject]
-    predicate_type: Literal["https://tidemill.dev/decision/v1"] = Field(
-        "https://tidemill.dev/decision/v1", alias="predicateType"
-    )
+    predicate_type: Literal["https://tidemill.dev/decision/v1"] = Field("https://tidemill.dev/decision/v1", alias="predicateType")
     predicate: Decision
 
     @classmethod
@@ -68,9 +66,7 @@ class Statement(_Frozen):
 
     def decided(self, verdict: Literal["approve", "reject"], reason: str) -> Statement:
         """The same statement with the approver's verdict and reason."""
-        return self.model_copy(
-            update={"predicate": self.predicate.model_copy(update={"verdict": verdict, "reason": reason})}
-        )
+        return self.model_copy(update={"predicate": self.predicate.model_copy(update={"verdict": verdict, "reason": reason})})
 
 
 def parse(payload: bytes) -> Statement:

@@ -1,0 +1,5 @@
+"""`python -m services.governance`."""
+
+from services.governance.app import main
+
+main()

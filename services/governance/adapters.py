@@ -1,0 +1,166 @@
+"""Governance's tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool
+
+from services.governance.model import Proposal
+from services.governance.ports import Ports
+from tidemill.bus.control import Transaction
+from tidemill.events.governance import ApprovalRequested, AuditAppended
+from tidemill.spec import Bundle
+from tidemill.trust import audit
+from tidemill.trust.keys import KeyRing
+
+MIGRATIONS = (
+    """
+    CREATE TABLE specs (stream text PRIMARY KEY, author text NOT NULL, content text NOT NULL);
+    CREATE TABLE champions (model text PRIMARY KEY, version integer NOT NULL);
+    CREATE TABLE proposals (
+        approval text PRIMARY KEY, model text NOT NULL, version integer NOT NULL, rollout bigint NOT NULL, state text NOT NULL,
+        reason text NOT NULL, request jsonb NOT NULL, envelopes jsonb NOT NULL,
+        UNIQUE (model, version), UNIQUE (model, rollout));
+    CREATE UNIQUE INDEX one_open_proposal ON proposals (model) WHERE state = 'open';
+    CREATE TABLE audit (number bigint PRIMARY KEY, fact jsonb NOT NULL);
+    """,
+)
+
+
+class SpecTable:
+    """`ports.Specs` in PostgreSQL."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    def put(self, stream: str, author: str, content: str) -> None:
+        """Keep the newest spec of a stream."""
+        self._tx.execute(
+            "INSERT INTO specs VALUES (%s, %s, %s)"
+            " ON CONFLICT (stream) DO UPDATE SET author = excluded.author, content = excluded.content",
+            (stream, author, content),
+        )
+
+    def get(self, stream: str) -> tuple[str, Bundle] | None:
+        """(author, bundle) of the newest spec."""
+        row = self._tx.execute("SELECT author, content FROM specs WHERE stream = %s", (stream,)).fetchone()
+        return (row[0], Bundle.from_json(row[1])) if row else None
+
+
+class ProposalTable:
+    """`ports.Proposals` in PostgreSQL."""
+
+    _QUERY = "SELECT request, state, envelopes, reason FROM proposals WHERE "
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    def get(self, approval: str) -> Proposal | None:
+        """The request of that id."""
+        return self._one("approval = %s", approval)
+
+    def open_of(self, model: str) -> Proposal | None:
+        """The model's open request."""
+        return self._one("model = %s AND state = 'open'", model)
+
+    def of_version(self, model: str, version: int) -> Proposal | None:
+        """The request about a version."""
+        return self._one("model = %s AND version = %s", model, version)
+
+    def put(self, proposal: Proposal) -> None:
+        """Keep a request as it is now."""
+        request = proposal.request
+        self._tx.execute(
+            "INSERT INTO proposals VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (approval) DO UPDATE"
+            " SET state = excluded.state, reason = excluded.reason, envelopes = excluded.envelopes",
+            (
+                request.approval,
+                request.model,
+                request.version,
+                request.rollout,
+                proposal.state,
+                proposal.reason,
+                request.model_dump_json(),
+                json.dumps(proposal.envelopes),
+            ),
+        )
+
+    def next_rollout(self, model: str) -> int:
+        """One more than any request of the model ever had."""
+        row = self._tx.execute("SELECT coalesce(max(rollout), 0) + 1 FROM proposals WHERE model = %s", (model,)).fetchone()
+        return int(row[0]) if row else 1
+
+    def _one(self, where: str, *parameters: object) -> Proposal | None:
+        row = self._tx.execute(self._QUERY + where, parameters).fetchone()
+        return _proposal(*row) if row else None
+
+
+class ChampionTable:
+    """`ports.Champions` in PostgreSQL."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    def get(self, model: str) -> int | None:
+        """The version that serves."""
+        row = self._tx.execute("SELECT version FROM champions WHERE model = %s", (model,)).fetchone()
+        return int(row[0]) if row else None
+
+    def set(self, model: str, version: int | None) -> None:
+        """Remember who serves now."""
+        self._tx.execute("DELETE FROM champions WHERE model = %s", (model,))
+        if version is not None:
+            self._tx.execute("INSERT INTO champions VALUES (%s, %s)", (model, version))
+
+
+class AuditTable:
+    """`ports.Audit` in PostgreSQL: the chain's end is read and extended in the event's own transaction."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    def append(self, kind: str, subject: str, detail: dict[str, object]) -> AuditAppended:
+        """Link one more fact."""
+        row = self._tx.execute("SELECT fact FROM audit ORDER BY number DESC LIMIT 1").fetchone()
+        last = AuditAppended.model_validate(row[0]) if row else None
+        entry = audit.link(last, self._tx.meta.now, kind, subject, self._tx.meta.id, detail)
+        self._tx.execute("INSERT INTO audit VALUES (%s, %s)", (entry.number, entry.model_dump_json()))
+        return entry
+
+
+def ports_with(keys: KeyRing) -> Callable[[Transaction], Ports]:
+    """The handlers' ports, with the pinned keys, as a function of a transaction."""
+
+    def ports(tx: Transaction) -> Ports:
+        return Ports(tx.meta, SpecTable(tx), ProposalTable(tx), ChampionTable(tx), AuditTable(tx), keys)
+
+    return ports
+
+
+class Desk:
+    """What the HTTP door reads."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+
+    def approvals(self, state: str | None = None) -> list[dict[str, Any]]:
+        """All requests, newest first; only those in `state` where one is given."""
+        query = "SELECT request, state, reason, envelopes FROM proposals WHERE %s::text IS NULL OR state = %s ORDER BY rollout DESC"
+        with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            rows = cursor.execute(query, (state, state)).fetchall()
+        return [
+            row["request"] | {"state": row["state"], "reason": row["reason"], "approvers": _names(row["envelopes"])} for row in rows
+        ]
+
+
+def _proposal(request: dict[str, Any], state: Any, envelopes: list[list[str]], reason: str) -> Proposal:
+    signed = tuple((name, text) for name, text in envelopes)
+    return Proposal(ApprovalRequested.model_validate(request), state, signed, reason)
+
+
+def _names(envelopes: list[list[str]]) -> list[str]:
+    return [name for name, _ in envelopes]

@@ -1,0 +1,164 @@
+"""What governance does about each fact it hears, and when a deadline has come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.governance.gates import evaluate
+from services.governance.model import Proposal, Verdict, decided, ordered
+from services.governance.ports import Ports
+from tidemill.bus.control import Due, Parked, Saying, Timer
+from tidemill.errors import Refused, Rejected
+from tidemill.events.governance import ApprovalRequested, DecisionSubmitted, GateFailed, GateResult
+from tidemill.events.identity import event_id
+from tidemill.events.registry_facts import AliasChanged, VersionRegistered
+from tidemill.events.spec import Applied
+from tidemill.spec.model import ModelSpec
+from tidemill.trust.decision import verify, verify_one
+from tidemill.trust.statement import Decision, Statement
+
+DEADLINE = "deadline"
+PROMOTE = "promote"
+
+
+def on_applied(event: Applied, ports: Ports) -> Sequence[Saying]:
+    """Remember the stream's policies and who wrote them: nobody approves what they wrote themselves."""
+    ports.specs.put(event.stream, event.author, event.content)
+    return [ports.audit.append("spec-applied", event.stream, {"digest": event.digest, "author": event.author})]
+
+
+def on_alias_changed(event: AliasChanged, ports: Ports) -> Sequence[Saying]:
+    """Remember who serves, to name it as the fallback of the next order."""
+    if event.alias == "champion":
+        ports.champions.set(event.model, event.version)
+    return []
+
+
+def on_version_registered(event: VersionRegistered, ports: Ports) -> Sequence[Saying]:
+    """Judge the version by its model file's gates; propose it to people when it holds all of them."""
+    spec = ports.specs.get(event.stream)
+    if spec is None or event.model not in spec[1].models:
+        raise Parked(f"the spec of {event.stream}/{event.model}")
+    if ports.proposals.of_version(event.model, event.version) is not None:
+        return []
+    author, bundle = spec
+    policy = bundle.models[event.model]
+    gates = evaluate(policy.gates, event)
+    if not all(gate.passed for gate in gates):
+        return _refuse(event, gates, ports)
+    return [*_supersede(event, ports), *_propose(event, gates, author, policy, ports)]
+
+
+def on_decision_submitted(event: DecisionSubmitted, ports: Ports) -> Sequence[Saying]:
+    """Count a signed decision; close the request when it is rejected, or approved by as many as its policy wants."""
+    proposal = ports.proposals.get(event.approval)
+    if proposal is None:
+        raise Rejected("unknown-approval", f"there is no approval request {event.approval!r}; see `tidemill approvals list`")
+    if proposal.state != "open":
+        raise Rejected("approval-closed", f"request {event.approval} is {proposal.state} already")
+    approver, reason = _verified(event, proposal, ports)
+    if event.verdict == "reject":
+        return _close(proposal, "rejected", [approver], reason, [event.envelope], ports)
+    proposal = proposal.signed(approver, event.envelope)
+    ports.proposals.put(proposal)
+    link = ports.audit.append(
+        "decision-signed", event.approval, {"approver": approver, "reason": reason, "envelope": event.envelope}
+    )
+    return [link, *_approve(proposal, reason, ports)] if proposal.complete else [link]
+
+
+def on_deadline(due: Due, ports: Ports) -> Sequence[Saying]:
+    """People's time is over: a request that is still open lapses."""
+    proposal = ports.proposals.get(due.subject)
+    if proposal is None or proposal.state != "open":
+        return []
+    return _close(proposal, "lapsed", [], "nobody decided before the deadline", [], ports)
+
+
+def _refuse(event: VersionRegistered, gates: list[GateResult], ports: Ports) -> list[Saying]:
+    failed = [gate.message for gate in gates if not gate.passed]
+    link = ports.audit.append("gate-failed", f"{event.model}/{event.version}", {"run": event.run, "failed": failed})
+    return [GateFailed(stream=event.stream, model=event.model, version=event.version, run=event.run, gates=gates), link]
+
+
+def _supersede(event: VersionRegistered, ports: Ports) -> Sequence[Saying]:
+    """At most one request of a model is open: people should not have to weigh a version that is already outdated."""
+    older = ports.proposals.open_of(event.model)
+    return _close(older, "lapsed", [], f"superseded by version {event.version}", [], ports) if older else []
+
+
+def _propose(event: VersionRegistered, gates: list[GateResult], author: str, policy: ModelSpec, ports: Ports) -> list[Saying]:
+    approval = event_id(ports.meta.id, "approval", f"{event.model}/{event.version}")
+    deadline = ports.meta.now + policy.approval.deadline
+    decision = Decision(
+        stream=event.stream,
+        model=event.model,
+        version=event.version,
+        report=event.report,
+        action=PROMOTE,
+        rollout=ports.proposals.next_rollout(event.model),
+        approval=approval,
+        requester=event.requester,
+        author=author,
+        expires=deadline + policy.approval.deadline,
+    )
+    request = ApprovalRequested(
+        approval=approval,
+        stream=event.stream,
+        model=event.model,
+        version=event.version,
+        run=event.run,
+        artifact=event.artifact,
+        report=event.report,
+        action=PROMOTE,
+        group=policy.approval.approvers[0],
+        required=policy.approval.required,
+        requester=event.requester,
+        author=author,
+        rollout=decision.rollout,
+        gates=gates,
+        statement=Statement.of(event.artifact, decision).text(),
+        requested_at=ports.meta.now,
+        deadline=deadline,
+        effective_at=event.effective_at,
+    )
+    ports.proposals.put(Proposal(request))
+    link = ports.audit.append(
+        "approval-requested", approval, {"version": f"{event.model}/{event.version}", "statement": request.statement}
+    )
+    return [request, link, Timer(DEADLINE, approval, deadline)]
+
+
+def _verified(event: DecisionSubmitted, proposal: Proposal, ports: Ports) -> tuple[str, str]:
+    """(approver, reason) of a decision that holds; Rejected otherwise."""
+    try:
+        approver, said = verify_one(event.envelope, ports.keys, proposal.policy.group, proposal.subject, now_us=ports.meta.now)
+    except Refused as error:
+        raise Rejected(error.reason, f"decision about {event.approval}: {error.message}") from error
+    predicate = said.predicate
+    if (approver, predicate.verdict, predicate.reason) != (event.approver, event.verdict, event.reason):
+        raise Rejected("not-what-was-signed", f"decision about {event.approval}: the event says something else than its envelope")
+    if not predicate.reason.strip():
+        raise Rejected("no-reason", f"decision about {event.approval}: say why, for those who read the audit log")
+    return approver, predicate.reason
+
+
+def _approve(proposal: Proposal, reason: str, ports: Ports) -> list[Saying]:
+    envelopes = [text for _, text in proposal.envelopes]
+    verified = verify(envelopes, ports.keys, proposal.policy, proposal.subject, now_us=ports.meta.now)
+    request = proposal.request
+    order = ordered(
+        proposal, event_id(request.approval, "order", request.model), ports.champions.get(request.model), verified.expires
+    )
+    said = _close(proposal, "approved", list(verified.approvers), reason, envelopes, ports)
+    detail = {"approval": request.approval, "version": f"{request.model}/{request.version}", "rollout": request.rollout}
+    return [*said, order, ports.audit.append("rollout-ordered", order.order, detail)]
+
+
+def _close(
+    proposal: Proposal, verdict: Verdict, approvers: list[str], reason: str, envelopes: list[str], ports: Ports
+) -> list[Saying]:
+    ports.proposals.put(proposal.closed(verdict, reason))
+    detail: dict[str, object] = {"approvers": approvers, "reason": reason, "envelopes": envelopes}
+    link = ports.audit.append(f"approval-{verdict}", proposal.request.approval, detail)
+    return [decided(proposal, verdict, approvers, reason, envelopes, ports.meta.now), link]

@@ -1,0 +1,99 @@
+"""An approval request and its life: open, then approved, rejected or lapsed. Values and rules, pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tidemill.events.governance import ApprovalDecided, ApprovalRequested, RolloutOrdered
+from tidemill.trust.decision import Policy, Subject
+
+Verdict = Literal["approved", "rejected", "lapsed"]
+State = Literal["open", "approved", "rejected", "lapsed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One request, what was decided about it, and the envelopes (by approver) that say so."""
+
+    request: ApprovalRequested
+    state: State = "open"
+    envelopes: tuple[tuple[str, str], ...] = ()
+    reason: str = ""
+
+    @property
+    def subject(self) -> Subject:
+        """What a decision must be about."""
+        request = self.request
+        return Subject(
+            request.stream,
+            request.model,
+            request.version,
+            request.artifact,
+            request.report,
+            request.action,
+            request.rollout,
+            request.approval,
+        )
+
+    @property
+    def policy(self) -> Policy:
+        """Whose decision counts."""
+        return Policy(self.request.group, self.request.required)
+
+    @property
+    def complete(self) -> bool:
+        """Whether enough people approved."""
+        return len(self.envelopes) >= self.request.required
+
+    def signed(self, approver: str, envelope: str) -> Proposal:
+        """With one more approver's envelope; the same approver's later one replaces the earlier."""
+        return replace(self, envelopes=(*((name, text) for name, text in self.envelopes if name != approver), (approver, envelope)))
+
+    def closed(self, state: State, reason: str) -> Proposal:
+        """With its end."""
+        return replace(self, state=state, reason=reason)
+
+
+def decided(
+    proposal: Proposal, verdict: Verdict, approvers: list[str], reason: str, envelopes: list[str], now: int
+) -> ApprovalDecided:
+    """The fact that a request came to its end. `now` is wall time, microseconds."""
+    request = proposal.request
+    return ApprovalDecided(
+        approval=request.approval,
+        stream=request.stream,
+        model=request.model,
+        version=request.version,
+        run=request.run,
+        verdict=verdict,
+        approvers=approvers,
+        reason=reason,
+        envelopes=envelopes,
+        decided_at=now,
+    )
+
+
+def ordered(proposal: Proposal, order: str, fallback: int | None, expires: int) -> RolloutOrdered:
+    """The order that an approved request leads to. `fallback` is the version that serves until then."""
+    request = proposal.request
+    return RolloutOrdered(
+        order=order,
+        stream=request.stream,
+        model=request.model,
+        version=request.version,
+        run=request.run,
+        artifact=request.artifact,
+        report=request.report,
+        action=request.action,
+        rollout=request.rollout,
+        fallback=fallback,
+        group=request.group,
+        required=request.required,
+        requester=request.requester,
+        author=request.author,
+        approval=request.approval,
+        effective_at=request.effective_at,
+        expires=expires,
+        envelopes=[text for _, text in proposal.envelopes],
+    )

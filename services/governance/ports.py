@@ -1,0 +1,54 @@
+"""What governance's handlers may touch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.governance.model import Proposal
+from tidemill.bus.control import Meta
+from tidemill.events.governance import AuditAppended
+from tidemill.spec import Bundle
+from tidemill.trust.keys import KeyRing
+
+
+class Specs(Protocol):
+    """The newest spec of each stream, and who wrote it."""
+
+    def put(self, stream: str, author: str, content: str) -> None: ...
+    def get(self, stream: str) -> tuple[str, Bundle] | None: ...
+
+
+class Proposals(Protocol):
+    """All approval requests."""
+
+    def get(self, approval: str) -> Proposal | None: ...
+    def open_of(self, model: str) -> Proposal | None: ...
+    def of_version(self, model: str, version: int) -> Proposal | None: ...
+    def put(self, proposal: Proposal) -> None: ...
+    def next_rollout(self, model: str) -> int: ...
+
+
+class Champions(Protocol):
+    """Which version serves, as the registry says."""
+
+    def get(self, model: str) -> int | None: ...
+    def set(self, model: str, version: int | None) -> None: ...
+
+
+class Audit(Protocol):
+    """The chain. `append` links one more fact to it and returns the link, to be said."""
+
+    def append(self, kind: str, subject: str, detail: dict[str, object]) -> AuditAppended: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """All that a handler may touch; `meta.now` is its only clock."""
+
+    meta: Meta
+    specs: Specs
+    proposals: Proposals
+    champions: Champions
+    audit: Audit
+    keys: KeyRing

@@ -1,0 +1,129 @@
+"""The registry's tables."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, astuple
+from typing import Any
+
+from psycopg.rows import class_row, dict_row
+from psycopg_pool import ConnectionPool
+
+from services.registry.handlers import Ports
+from services.registry.model import Switch
+from tidemill.bus.control import Transaction
+from tidemill.events.registry_facts import VersionRegistered
+
+MIGRATIONS = (
+    """
+    CREATE TABLE versions (
+        model text NOT NULL, version integer NOT NULL, stream text NOT NULL, run text NOT NULL UNIQUE, fact jsonb NOT NULL,
+        registered_at bigint NOT NULL, PRIMARY KEY (model, version));
+    CREATE TABLE aliases (model text NOT NULL, alias text NOT NULL, version integer NOT NULL, PRIMARY KEY (model, alias));
+    CREATE TABLE switches (
+        stream text NOT NULL, model text NOT NULL, version integer NOT NULL, rollout bigint NOT NULL, partition integer NOT NULL,
+        position bigint NOT NULL, effective_at bigint NOT NULL, approval text NOT NULL, run text NOT NULL,
+        PRIMARY KEY (model, partition, position));
+    """,
+)
+
+
+class VersionTable:
+    """`handlers.Versions` in PostgreSQL."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    def of_run(self, run: str) -> int | None:
+        """The version that a run became."""
+        row = self._tx.execute("SELECT version FROM versions WHERE run = %s", (run,)).fetchone()
+        return int(row[0]) if row else None
+
+    def next_number(self, model: str) -> int:
+        """One more than the highest."""
+        row = self._tx.execute("SELECT coalesce(max(version), 0) + 1 FROM versions WHERE model = %s", (model,)).fetchone()
+        return int(row[0]) if row else 1
+
+    def exists(self, model: str, version: int) -> bool:
+        """Whether the version is registered."""
+        row = self._tx.execute("SELECT 1 FROM versions WHERE model = %s AND version = %s", (model, version)).fetchone()
+        return row is not None
+
+    def add(self, registered: VersionRegistered) -> None:
+        """Keep a version with all that is known of it."""
+        self._tx.execute(
+            "INSERT INTO versions VALUES (%s, %s, %s, %s, %s, %s)",
+            (
+                registered.model,
+                registered.version,
+                registered.stream,
+                registered.run,
+                registered.model_dump_json(),
+                self._tx.meta.now,
+            ),
+        )
+
+
+class AliasTable:
+    """`handlers.Aliases` in PostgreSQL."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    def get(self, model: str, alias: str) -> int | None:
+        """Where the alias points."""
+        row = self._tx.execute("SELECT version FROM aliases WHERE model = %s AND alias = %s", (model, alias)).fetchone()
+        return int(row[0]) if row else None
+
+    def set(self, model: str, alias: str, version: int | None) -> None:
+        """Point it elsewhere, or nowhere."""
+        self._tx.execute("DELETE FROM aliases WHERE model = %s AND alias = %s", (model, alias))
+        if version is not None:
+            self._tx.execute("INSERT INTO aliases VALUES (%s, %s, %s)", (model, alias, version))
+
+
+class SwitchTable:
+    """`handlers.Switches` in PostgreSQL."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    def add(self, switch: Switch) -> None:
+        """Keep it; told twice, it is kept once."""
+        columns = ", ".join(asdict(switch))
+        places = ", ".join(["%s"] * len(asdict(switch)))
+        self._tx.execute(f"INSERT INTO switches ({columns}) VALUES ({places}) ON CONFLICT DO NOTHING", astuple(switch))  # noqa: S608
+
+
+def ports(tx: Transaction) -> Ports:
+    """The handlers' ports on one transaction."""
+    return Ports(VersionTable(tx), AliasTable(tx), SwitchTable(tx))
+
+
+class Shelf:
+    """What the HTTP door reads."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+
+    def models(self) -> list[dict[str, Any]]:
+        """Each model with its newest version and its aliases."""
+        versions = self._rows("SELECT model, stream, max(version) AS newest FROM versions GROUP BY model, stream ORDER BY model")
+        return [row | {"aliases": self.aliases(row["model"])} for row in versions]
+
+    def aliases(self, model: str) -> dict[str, int]:
+        """Alias -> version."""
+        return {row["alias"]: row["version"] for row in self._rows("SELECT alias, version FROM aliases WHERE model = %s", model)}
+
+    def versions(self, model: str) -> list[dict[str, Any]]:
+        """All versions, oldest first, with their lineage."""
+        rows = self._rows("SELECT fact, registered_at FROM versions WHERE model = %s ORDER BY version", model)
+        return [row["fact"] | {"registered_at": row["registered_at"]} for row in rows]
+
+    def switches(self, model: str) -> list[Switch]:
+        """The model's history, oldest first."""
+        with self._pool.connection() as connection, connection.cursor(row_factory=class_row(Switch)) as cursor:
+            return cursor.execute("SELECT * FROM switches WHERE model = %s ORDER BY rollout, partition", (model,)).fetchall()
+
+    def _rows(self, query: str, *parameters: str) -> list[dict[str, Any]]:
+        with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query.encode(), parameters).fetchall()

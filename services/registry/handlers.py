@@ -1,0 +1,124 @@
+"""What the registry does about each fact it hears."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.registry.model import CANDIDATE, CHAMPION, Switch
+from tidemill.bus.control import Parked
+from tidemill.events.governance import ApprovalDecided, ApprovalRequested
+from tidemill.events.ingest import SwitchAppended
+from tidemill.events.registry_facts import AliasChanged, VersionRegistered
+from tidemill.events.training import RunCompleted
+
+
+class Versions(Protocol):
+    """All versions of all models."""
+
+    def of_run(self, run: str) -> int | None: ...
+    def next_number(self, model: str) -> int: ...
+    def exists(self, model: str, version: int) -> bool: ...
+    def add(self, registered: VersionRegistered) -> None: ...
+
+
+class Aliases(Protocol):
+    """Where each alias points."""
+
+    def get(self, model: str, alias: str) -> int | None: ...
+    def set(self, model: str, alias: str, version: int | None) -> None: ...
+
+
+class Switches(Protocol):
+    """The history of what served."""
+
+    def add(self, switch: Switch) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """All that a handler may touch."""
+
+    versions: Versions
+    aliases: Aliases
+    switches: Switches
+
+
+def on_run_completed(event: RunCompleted, ports: Ports) -> list[VersionRegistered]:
+    """Give the run's artifact the next version number of its model; a run has one version, however often it is told."""
+    if ports.versions.of_run(event.run) is not None:
+        return []
+    shared = event.model_dump(exclude={"seed", "seconds"})
+    registered = VersionRegistered(version=ports.versions.next_number(event.model), **shared)
+    ports.versions.add(registered)
+    return [registered]
+
+
+def on_approval_requested(event: ApprovalRequested, ports: Ports) -> list[AliasChanged]:
+    """The version that waits for people is the candidate."""
+    _must_exist(event.model, event.version, ports)
+    return _move(ports, event, CANDIDATE, event.version, rollout=event.rollout)
+
+
+def on_approval_decided(event: ApprovalDecided, ports: Ports) -> list[AliasChanged]:
+    """What was not approved is no candidate any more."""
+    if event.verdict == "approved" or ports.aliases.get(event.model, CANDIDATE) != event.version:
+        return []
+    return _move(ports, event, CANDIDATE, None)
+
+
+def on_switch_appended(event: SwitchAppended, ports: Ports) -> list[AliasChanged]:
+    """The version serves from this place on: it is the champion, and no candidate any more."""
+    _must_exist(event.model, event.version, ports)
+    ports.switches.add(
+        Switch(
+            stream=event.stream,
+            model=event.model,
+            version=event.version,
+            rollout=event.rollout,
+            partition=event.partition,
+            position=event.offset,
+            effective_at=event.effective_at,
+            approval=event.approval,
+            run=event.run,
+        )
+    )
+    moved = _move(ports, event, CHAMPION, event.version, event.rollout, event.partition, event.offset)
+    if ports.aliases.get(event.model, CANDIDATE) == event.version:
+        moved += _move(ports, event, CANDIDATE, None, event.rollout, event.partition, event.offset)
+    return moved
+
+
+def _must_exist(model: str, version: int, ports: Ports) -> None:
+    if not ports.versions.exists(model, version):
+        raise Parked(f"version {model}/{version}")
+
+
+def _move(
+    ports: Ports,
+    cause: ApprovalRequested | ApprovalDecided | SwitchAppended,
+    alias: str,
+    version: int | None,
+    rollout: int = 0,
+    partition: int = 0,
+    position: int = -1,
+) -> list[AliasChanged]:
+    """Point the alias there; nothing is said where it points there already."""
+    previous = ports.aliases.get(cause.model, alias)
+    if previous == version:
+        return []
+    ports.aliases.set(cause.model, alias, version)
+    return [
+        AliasChanged(
+            stream=cause.stream,
+            model=cause.model,
+            alias=alias,
+            version=version,
+            previous=previous,
+            approval=cause.approval,
+            run=cause.run,
+            rollout=rollout,
+            partition=partition,
+            position=position,
+        )
+    ]

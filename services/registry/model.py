@@ -1,0 +1,35 @@
+"""What the registry knows: versions, aliases, switches. Values and rules, pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+CANDIDATE, CHAMPION = "candidate", "champion"
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A version begins to serve: from this place of the log on. `effective_at` is event time, microseconds."""
+
+    stream: str
+    model: str
+    version: int
+    rollout: int
+    partition: int
+    position: int
+    effective_at: int
+    approval: str
+    run: str
+
+
+def served_at_position(switches: Sequence[Switch], partition: int, position: int) -> Switch | None:
+    """The switch in force for a record of the log at `position`; None before the first."""
+    before = [switch for switch in switches if switch.partition == partition and switch.position <= position]
+    return max(before, key=lambda switch: switch.position, default=None)
+
+
+def served_at_time(switches: Sequence[Switch], time: int) -> Switch | None:
+    """The switch in force at an event time (microseconds); None before the first."""
+    before = [switch for switch in switches if switch.effective_at <= time]
+    return max(before, key=lambda switch: (switch.effective_at, switch.rollout), default=None)

@@ -1,0 +1,279 @@
+"""Gates, proposals, people's decisions and the chain that remembers them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.governance import handlers
+from services.governance.model import Proposal
+from services.governance.ports import Ports
+from tidemill.bus.control import Due, Meta, Parked, Saying, Timer
+from tidemill.errors import Refused, Rejected
+from tidemill.events.governance import (
+    ApprovalDecided,
+    ApprovalRequested,
+    AuditAppended,
+    DecisionSubmitted,
+    GateFailed,
+    RolloutOrdered,
+)
+from tidemill.events.registry_facts import AliasChanged, VersionRegistered
+from tidemill.events.spec import Applied
+from tidemill.spec import Bundle, load
+from tidemill.trust import audit, dsse, keys
+from tidemill.trust.statement import parse
+
+FLIGHTS = Path(__file__).parents[3] / "usecases" / "flights"
+HOUR = 3_600_000_000
+T = TypeVar("T")
+
+
+@dataclass
+class Memory:
+    """All of governance's ports, in memory."""
+
+    keys: keys.KeyRing
+    now: int = 0
+    cause: str = "cause-1"
+    spec: tuple[str, Bundle] | None = None
+    proposals: dict[str, Proposal] = field(default_factory=dict)
+    champion: dict[str, int | None] = field(default_factory=dict)
+    chain: list[AuditAppended] = field(default_factory=list)
+
+    def put(self, *what: Any) -> None:
+        if isinstance(what[0], Proposal):
+            self.proposals[what[0].request.approval] = what[0]
+        else:
+            self.spec = (what[1], Bundle.from_json(what[2]))
+
+    def get(self, approval: str) -> Proposal | None:
+        return self.proposals.get(approval)
+
+    def open_of(self, model: str) -> Proposal | None:
+        return next((one for one in self.proposals.values() if one.state == "open" and one.request.model == model), None)
+
+    def of_version(self, model: str, version: int) -> Proposal | None:
+        return next((one for one in self.proposals.values() if one.request.version == version), None)
+
+    def next_rollout(self, model: str) -> int:
+        return 1 + max((one.request.rollout for one in self.proposals.values()), default=0)
+
+    def append(self, kind: str, subject: str, detail: dict[str, object]) -> AuditAppended:
+        self.chain.append(audit.link(self.chain[-1] if self.chain else None, self.now, kind, subject, self.cause, detail))
+        return self.chain[-1]
+
+    @property
+    def ports(self) -> Ports:
+        return Ports(Meta(self.cause, self.now, self.now), _Specs(self), self, _Champions(self), self, self.keys)
+
+
+@dataclass
+class _Specs:
+    memory: Memory
+
+    def put(self, stream: str, author: str, content: str) -> None:
+        self.memory.put(stream, author, content)
+
+    def get(self, stream: str) -> tuple[str, Bundle] | None:
+        return self.memory.spec
+
+
+@dataclass
+class _Champions:
+    memory: Memory
+
+    def get(self, model: str) -> int | None:
+        return self.memory.champion.get(model)
+
+    def set(self, model: str, version: int | None) -> None:
+        self.memory.champion[model] = version
+
+
+@pytest.fixture(scope="module")
+def trust(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("trust")
+    for name in ("ann", "bob"):
+        keys.generate(name, root / "private", root / "pinned" / "ops-review")
+    return root
+
+
+@pytest.fixture
+def memory(trust: Path) -> Memory:
+    memory = Memory(keys.KeyRing.load(trust / "pinned"))
+    content = load(FLIGHTS).to_json()
+    applied = Applied(stream="flights", digest="sha256:x", author="carol", content=content, applied_at=0)
+    handlers.on_applied(applied, memory.ports)
+    return memory
+
+
+def version(number: int = 1, champion: int | None = None, **metrics: float) -> VersionRegistered:
+    return VersionRegistered(
+        stream="flights", model="late-arrival", version=number, run=f"r{number}", cause_kind="labels", cause_id="c", requester="training",
+        artifact="sha256:" + "a" * 64, report="sha256:" + "b" * 64, dataset="", code_digest="", spec_digest="", parameters={}, rows=1,
+        from_position=0, to_position=1, metrics={"log_loss": 0.30, "calibration_error": 0.01} | metrics,
+        baseline={"log_loss": 0.35}, champion={"log_loss": 0.32} if champion else {}, champion_version=champion, effective_at=9 * HOUR,
+    )  # fmt: skip
+
+
+def one(said: Sequence[Saying], kind: type[T]) -> T:
+    (found,) = [event for event in said if isinstance(event, kind)]
+    return found
+
+
+def proposed(memory: Memory, number: int = 1) -> ApprovalRequested:
+    memory.cause = f"cause-{number}"
+    return one(handlers.on_version_registered(version(number), memory.ports), ApprovalRequested)
+
+
+def decision(
+    trust: Path, request: ApprovalRequested, name: str = "ann", verdict: Any = "approve", reason: str = "fine"
+) -> DecisionSubmitted:
+    said = parse(request.statement.encode()).decided(verdict, reason)
+    envelope = dsse.sign(said.text().encode(), keys.load_private(trust / "private" / f"{name}.pem"), name)
+    return DecisionSubmitted(approval=request.approval, approver=name, verdict=verdict, reason=reason, envelope=envelope)
+
+
+def test_a_version_that_passes_its_gates_is_proposed_to_people_with_a_deadline(memory: Memory) -> None:
+    said = handlers.on_version_registered(version(), memory.ports)
+    request, timer = one(said, ApprovalRequested), one(said, Timer)
+    assert (request.group, request.author, request.rollout, request.effective_at) == ("ops-review", "carol", 1, 9 * HOUR)
+    assert (timer.subject, timer.at, request.deadline) == (request.approval, 72 * HOUR, 72 * HOUR)
+    assert all(gate.passed for gate in request.gates)
+
+
+@pytest.mark.parametrize(
+    ("bad", "gate"),
+    [
+        (version(log_loss=0.36), "beats-baseline"),
+        (version(champion=7, log_loss=0.33), "beats-champion"),
+        (version(calibration_error=0.06), "calibrated"),
+        (version(log_loss=float("nan")), "beats-baseline"),
+    ],
+)
+def test_a_version_that_fails_a_gate_is_not_proposed(memory: Memory, bad: VersionRegistered, gate: str) -> None:
+    said = handlers.on_version_registered(bad, memory.ports)
+    failed = [result.name for result in one(said, GateFailed).gates if not result.passed]
+    assert gate in failed
+    assert not memory.proposals
+
+
+def test_a_missing_figure_is_a_failed_gate(memory: Memory) -> None:
+    bare = version().model_copy(update={"metrics": {}})
+    assert not any(
+        gate.passed
+        for gate in one(handlers.on_version_registered(bare, memory.ports), GateFailed).gates
+        if gate.name == "calibrated"
+    )
+
+
+def test_an_approved_version_is_ordered_with_its_decision_and_its_fallback(memory: Memory, trust: Path) -> None:
+    alias = AliasChanged(
+        stream="flights",
+        model="late-arrival",
+        alias="champion",
+        version=4,
+        previous=None,
+        approval="",
+        run="",
+        rollout=1,
+        partition=0,
+        position=0,
+    )
+    handlers.on_alias_changed(alias, memory.ports)
+    said = handlers.on_decision_submitted(decision(trust, proposed(memory)), memory.ports)
+    order = one(said, RolloutOrdered)
+    assert (order.version, order.rollout, order.fallback, len(order.envelopes)) == (1, 1, 4, 1)
+    assert one(said, ApprovalDecided).approvers == ["ann"]
+
+
+def test_two_required_approvers_are_two_people(memory: Memory, trust: Path) -> None:
+    request = proposed(memory)
+    memory.put(Proposal(request.model_copy(update={"required": 2})))
+    for _ in range(2):
+        assert not [
+            x for x in handlers.on_decision_submitted(decision(trust, request), memory.ports) if isinstance(x, ApprovalDecided)
+        ]
+    order = one(handlers.on_decision_submitted(decision(trust, request, "bob"), memory.ports), RolloutOrdered)
+    assert len(order.envelopes) == 2
+
+
+def test_a_rejection_ends_the_request_and_orders_nothing(memory: Memory, trust: Path) -> None:
+    said = handlers.on_decision_submitted(decision(trust, proposed(memory), verdict="reject", reason="odd drift"), memory.ports)
+    assert (one(said, ApprovalDecided).verdict, one(said, ApprovalDecided).reason) == ("rejected", "odd drift")
+    assert not [event for event in said if isinstance(event, RolloutOrdered)]
+
+
+def test_a_decision_without_a_reason_counts_for_nothing(memory: Memory, trust: Path) -> None:
+    with pytest.raises(Rejected, match="no-reason"):
+        handlers.on_decision_submitted(decision(trust, proposed(memory), reason=" "), memory.ports)
+
+
+def test_an_event_that_says_other_than_its_envelope_counts_for_nothing(memory: Memory, trust: Path) -> None:
+    submitted = decision(trust, proposed(memory), verdict="reject").model_copy(update={"verdict": "approve"})
+    with pytest.raises(Rejected, match="not-what-was-signed"):
+        handlers.on_decision_submitted(submitted, memory.ports)
+
+
+def test_a_decision_replayed_on_another_request_counts_for_nothing(memory: Memory, trust: Path) -> None:
+    old = decision(trust, proposed(memory, 1))
+    new = proposed(memory, 2)
+    with pytest.raises(Rejected, match="other-subject"):
+        handlers.on_decision_submitted(old.model_copy(update={"approval": new.approval}), memory.ports)
+
+
+def test_a_late_or_repeated_decision_changes_nothing(memory: Memory, trust: Path) -> None:
+    request = proposed(memory)
+    handlers.on_decision_submitted(decision(trust, request), memory.ports)
+    with pytest.raises(Rejected, match="approval-closed"):
+        handlers.on_decision_submitted(decision(trust, request, "bob", "reject"), memory.ports)
+
+
+def test_a_request_lapses_at_its_deadline_unless_decided(memory: Memory, trust: Path) -> None:
+    request = proposed(memory)
+    due = Due("d", handlers.DEADLINE, request.approval, "", request.deadline)
+    assert one(handlers.on_deadline(due, memory.ports), ApprovalDecided).verdict == "lapsed"
+    assert handlers.on_deadline(due, memory.ports) == []
+
+
+def test_a_newer_version_replaces_an_open_request(memory: Memory) -> None:
+    proposed(memory, 1)
+    memory.cause = "cause-2"
+    said = handlers.on_version_registered(version(2), memory.ports)
+    assert (one(said, ApprovalDecided).version, one(said, ApprovalDecided).verdict) == (1, "lapsed")
+    assert one(said, ApprovalRequested).rollout == 2
+
+
+def test_a_version_without_a_spec_waits_for_it(memory: Memory) -> None:
+    memory.spec = None
+    with pytest.raises(Parked):
+        handlers.on_version_registered(version(), memory.ports)
+
+
+def test_every_decision_is_a_link_of_a_chain_that_verifies(memory: Memory, trust: Path) -> None:
+    handlers.on_decision_submitted(decision(trust, proposed(memory)), memory.ports)
+    assert audit.verify(memory.chain) == len(memory.chain) == 5
+
+
+@given(st.data())
+def test_a_chain_that_was_touched_does_not_verify(data: st.DataObject) -> None:
+    chain: list[AuditAppended] = []
+    for number in range(data.draw(st.integers(2, 6))):
+        chain.append(audit.link(chain[-1] if chain else None, number, "kind", "subject", f"e{number}", {"n": number}))
+    place = data.draw(st.integers(0, len(chain) - 1))
+    touched = data.draw(st.sampled_from(["change", "drop", "swap"]))
+    if touched == "change":
+        chain[place] = chain[place].model_copy(update={"detail": json.dumps({"n": -1})})
+    elif touched == "drop" and place < len(chain) - 1:
+        del chain[place]
+    else:
+        chain[0], chain[-1] = chain[-1], chain[0]
+    with pytest.raises(Refused, match="broken-chain"):
+        audit.verify(chain)

@@ -1,0 +1,1 @@
+"""Ingest: the log's one writer per shard."""

@@ -1,0 +1,173 @@
+"""From merged pieces to the log's records: identity (R6), stream time (R7), sequence; and control records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from services.ingest import errors
+from services.ingest.model import I64, NEVER, Dead, Lane, Level, Rows, State, Switch, Switched
+from services.ingest.step import ids as table
+from services.ingest.step import kernels
+from services.ingest.step.plan import Plan
+from tidemill.events import log, wire
+from tidemill.events.base import Event
+from tidemill.spec import Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Consecutive records for the log."""
+
+    headers: npt.NDArray[np.void]
+    """LOG_HEADER rows."""
+    keys: list[str] | list[None]
+    values: list[bytes]
+    rows: Rows | None = None
+    """The events; None for a control record."""
+    switch: Switch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Rows that were in the log already; `original` is the log offset of each row's first, -1 where forgotten."""
+
+    rows: Rows
+    original: I64
+
+
+@dataclass
+class Output:
+    """What one step says, in order. The dead letters come first: the log may not move past them unsaid."""
+
+    dead: list[Dead] = field(default_factory=list)
+    records: list[Records] = field(default_factory=list)
+    repeats: list[Repeats] = field(default_factory=list)
+    refused: list[tuple[Switch, str]] = field(default_factory=list)
+    """Switches that came too late, with the reason."""
+    warned: dict[str, int] = field(default_factory=dict)
+
+
+def append_rows(state: State, plan: Plan, rows: Rows, out: Output) -> None:
+    """Judge merged rows against all that the log has, and append the new ones."""
+    verdict, times, original = _judged(state, plan, rows)
+    _pass(state, plan, rows)
+    new = np.flatnonzero(verdict == kernels.ACCEPTED)
+    if len(new) < len(rows):
+        _set_aside(plan, rows, verdict, original, out)
+    if len(new):
+        fresh = rows if len(new) == len(rows) else rows.take(new)
+        out.records.append(Records(_headers(state, fresh, times[new]), fresh.ids, fresh.values, fresh))
+
+
+def append_level(state: State, plan: Plan, level: Level, out: Output) -> None:
+    """log.Progressed."""
+    state.time, state.known = max(state.time, level.until), max(state.known, level.until)
+    if not state.replaying:
+        state.peak.clear()  # a replay begins: its times are its own
+    state.promised, state.replaying, state.last = level.until, not level.ended, (level.until, -1, -1)
+    said = {"stream": state.stream, "ended": level.ended, "stream_time": float(level.until)}
+    out.records.append(control(state, plan.bundle, log.PROGRESSED, log.Progressed, said))
+
+
+def append_switch(state: State, plan: Plan, switch: Switch, now: int, out: Output) -> None:
+    """log.ModelSwitched; expiry is judged here, once (R12), against `now` (wall time, us)."""
+    event, before = switch.event, state.switches.get(switch.event.model)
+    if before is not None and event.rollout <= before.event.rollout:
+        out.refused.append((switch, "stale-rollout"))
+    elif now > event.expires:
+        out.refused.append((switch, "expired"))
+    else:
+        record = control(state, plan.bundle, log.MODEL_SWITCHED, log.ModelSwitched, event.model_dump(exclude=_PLACE))
+        state.switches[event.model] = Switched(event, state.offset - 1)
+        out.records.append(replace(record, switch=switch))
+
+
+def adopt(state: State, bundle: Bundle) -> Records:
+    """log.SpecAdopted: from here on `bundle` holds."""
+    state.bundle = bundle
+    said = {"stream": state.stream, "digest": bundle.digest, "content": bundle.to_json()}
+    return control(state, bundle, log.SPEC_ADOPTED, log.SpecAdopted, said)
+
+
+def barrier(state: State, bundle: Bundle, writer: int) -> Records:
+    """log.Barrier: from here on only `writer` writes (R5)."""
+    state.writer = writer
+    signed = writer - (writer >> 63 << 64)  # the payload's long has a sign, the header's writer has none
+    return control(state, bundle, log.BARRIER, log.Barrier, {"stream": state.stream, "writer": signed})
+
+
+_PLACE = {"seq", "position", "stream_time"}
+
+
+def control(state: State, bundle: Bundle, kind: int, type_: type[Event], said: dict[str, Any]) -> Records:
+    """One control record at the log's end."""
+    header = _next(state, 1)
+    header["kind"], header["source"], header["raw_offset"] = kind, log.CONTROL, -1
+    header["known"], header["stream"] = max(state.known, 0), state.time
+    place = {"seq": float(state.seq), "position": -1.0, "stream_time": float(state.time)}
+    event = type_.model_validate(place | said)
+    return Records(header, [None], [wire.frame(bundle.ids[type_.full_name()], wire.datum(event))])
+
+
+def _judged(state: State, plan: Plan, rows: Rows) -> tuple[npt.NDArray[np.uint8], I64, I64]:
+    n = len(rows)
+    verdict, times, original = np.empty(n, np.uint8), np.empty(n, np.int64), np.empty(n, np.int64)
+    names, ids = plan.names, state.ids
+    newest = np.array([state.newest.get(name, NEVER) for name in names], np.int64)
+    table.reserve(ids, n)
+    passed = _before(rows, state.last) if state.replaying else np.zeros(n, np.bool_)
+    state.time = kernels.judge(
+        rows.ident, rows.content, rows.source, rows.known, passed, plan.horizons, newest, state.time, state.offset,
+        ids.key, ids.content, ids.time, ids.offset, ids.slots, ids.span, verdict, times, original,
+    )  # fmt: skip
+    state.newest |= {name: int(time) for name, time in zip(names, newest, strict=True) if time != NEVER}
+    return verdict, times, original
+
+
+def _before(rows: Rows, last: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
+    """Rows of a replay that stand before its newest record: a restart reads them again."""
+    key, source, partition = last
+    tied = (rows.source < source) | ((rows.source == source) & (rows.partition < partition))
+    return np.asarray((rows.key < key) | ((rows.key == key) & tied))
+
+
+def _pass(state: State, plan: Plan, rows: Rows) -> None:
+    """The lanes have moved past these rows, whatever became of them."""
+    names, codes = plan.names, rows.source.astype(np.int64) << 16 | rows.partition
+    for code in np.unique(codes).tolist():
+        lane, of = Lane(names[code >> 16], code & 0xFFFF), np.flatnonzero(codes == code)
+        state.passed[lane] = int(rows.offset[of[-1]]) + 1
+        state.peak[lane] = max(state.peak.get(lane, NEVER), int(rows.key[of[-1]]))
+    state.last = (int(rows.key[-1]), int(rows.source[-1]), int(rows.partition[-1]))
+
+
+def _set_aside(plan: Plan, rows: Rows, verdict: npt.NDArray[np.uint8], original: I64, out: Output) -> None:
+    again = np.flatnonzero((verdict == kernels.DUPLICATE) | (verdict == kernels.PASSED))
+    if len(again):
+        out.repeats.append(Repeats(rows.take(again), original[again]))
+    for i in np.flatnonzero(verdict == kernels.CONFLICT).tolist():
+        lane = Lane(plan.names[rows.source[i]], int(rows.partition[i]))
+        message = f"{rows.ids[i]!r} is in the log with other bytes, at offset {original[i]}"
+        out.dead.append(Dead(lane, int(rows.offset[i]), errors.ID_CONFLICT, message, rows.origins[i], int(rows.ident[i])))
+
+
+def _headers(state: State, rows: Rows, times: I64) -> npt.NDArray[np.void]:
+    state.known = max(state.known, int(rows.known.max()))
+    header = _next(state, len(rows))
+    header["kind"], header["source"], header["raw_partition"] = log.EVENT, rows.source, rows.partition
+    header["known"], header["stream"], header["raw_offset"] = rows.known, times, rows.offset
+    return header
+
+
+def _next(state: State, count: int) -> npt.NDArray[np.void]:
+    """So many fresh headers at the log's end, numbered."""
+    header = np.zeros(count, log.LOG_HEADER)
+    header["writer"] = state.writer
+    header["seq"] = np.arange(state.seq + 1, state.seq + 1 + count)
+    state.seq += count
+    state.offset += count
+    return header

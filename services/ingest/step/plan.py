@@ -1,0 +1,118 @@
+"""A spec as the step needs it: per source the columns that matter, its rules compiled, its schemas by id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.events.columnar import BadSchema, Decoder
+from tidemill.events.feed import Progressed
+from tidemill.events.identity import hash64
+from tidemill.spec import Bundle, expressions
+from tidemill.spec.stream import SourceSpec
+
+PROMISE: Final = "promise"
+"""What a raw topic carries beside events: feed.Progressed."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A declared check."""
+
+    test: expressions.Expression
+    reject: bool
+
+
+@dataclass
+class Source:
+    """One source of the stream."""
+
+    name: str
+    index: int
+    """In the spec's order."""
+    salt: int
+    """Makes the hash of an id the hash of (source, id)."""
+    spec: SourceSpec
+    schema: dict[str, Any]
+    rules: tuple[Rule, ...]
+    finite: tuple[str, ...]
+    """Columns whose number may be neither missing nor NaN nor infinite."""
+    readers: dict[int, Decoder | str] = field(default_factory=dict)
+    """By schema id: how to decode it, PROMISE, or why it cannot be taken."""
+
+    @property
+    def record(self) -> str:
+        """The full name that its events' schema must have."""
+        return full_name(self.schema)
+
+    def learn(self, schema_id: int, schema: dict[str, Any] | None) -> None:
+        """Take down what the registry knows of an id that the source's records bear; None: it knows nothing."""
+        self.readers[schema_id] = self._reader(schema_id, schema)
+
+    def _reader(self, schema_id: int, schema: dict[str, Any] | None) -> Decoder | str:
+        if schema is None:
+            return f"the registry has no schema {schema_id}"
+        name = full_name(schema)
+        if name == Progressed.full_name():
+            return PROMISE
+        if name != self.record:
+            return f"schema {schema_id} is {name}, source {self.name!r} takes {self.record}"
+        try:
+            return Decoder(schema)
+        except BadSchema as error:
+            return f"schema {schema_id} cannot be decoded: {error}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one spec makes of the stream's raw records."""
+
+    bundle: Bundle
+    sources: dict[str, Source]
+    """In the spec's order."""
+    shard: int
+    shards: int
+    max_bytes: int
+
+    @property
+    def names(self) -> list[str]:
+        """The sources by index."""
+        return list(self.sources)
+
+    @property
+    def horizons(self) -> npt.NDArray[np.int64]:
+        """How long (stream time, us) each source's ids are remembered."""
+        return np.array([source.spec.dedupe for source in self.sources.values()], np.int64)
+
+    @property
+    def salts(self) -> npt.NDArray[np.uint64]:
+        """By index."""
+        return np.array([source.salt for source in self.sources.values()], np.uint64)
+
+
+def compiled(bundle: Bundle, shard: int = 0, shards: int = 1, max_bytes: int = 1 << 19) -> Plan:
+    """The plan of a spec for one shard; values longer than `max_bytes` are not decoded."""
+    sources = {name: _source(bundle, name, index) for index, name in enumerate(bundle.stream.order)}
+    return Plan(bundle, sources, shard, shards, max_bytes)
+
+
+def _source(bundle: Bundle, name: str, index: int) -> Source:
+    spec, columns = bundle.stream.sources[name], bundle.columns(name)
+    rules = tuple(Rule(expressions.compile(check.rule, columns), check.else_ == "reject") for check in spec.checks)
+    finite = tuple(field["name"] for field in bundle.schemas[name]["fields"] if field["type"] in ("double", "float"))
+    source = Source(name, index, hash64(name.encode()), spec, bundle.schemas[name], rules, finite)
+    if name in bundle.ids:
+        source.learn(bundle.ids[name], source.schema)
+    if Progressed.full_name() in bundle.ids:
+        source.learn(bundle.ids[Progressed.full_name()], Progressed.SCHEMA)
+    return source
+
+
+def full_name(schema: Mapping[str, Any]) -> str:
+    """Namespace and name of a record's schema."""
+    name = str(schema.get("name", ""))
+    return name if "." in name else ".".join(filter(None, (schema.get("namespace"), name)))

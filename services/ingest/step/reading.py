@@ -1,0 +1,168 @@
+"""Raw records to rows: decoded as columns (R19) and judged, each on its own. What one row is to another: step.merge."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import fastavro
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from services.ingest import errors
+from services.ingest.model import I64, Arrival, Dead, Promise, Rows
+from services.ingest.step import rules
+from services.ingest.step.plan import PROMISE, Plan, Source
+from tidemill.errors import Rejected
+from tidemill.events import wire
+from tidemill.events.columnar import Decoder
+from tidemill.events.feed import Progressed
+from tidemill.events.identity import hash64_column, hash64_many
+
+Index = npt.NDArray[np.intp]
+
+_PROMISE = fastavro.parse_schema(Progressed.SCHEMA, named_schemas={})
+_TOO_LARGE: Final = -2
+"""Stands for a schema id, as -1 does for none."""
+
+
+@dataclass
+class Read:
+    """What became of one lane's records."""
+
+    rows: Rows = field(default_factory=Rows.none)
+    """In raw order, their merge key not yet made."""
+    promises: list[Promise] = field(default_factory=list)
+    dead: list[Dead] = field(default_factory=list)
+    warned: Counter[str] = field(default_factory=Counter)
+    """Failed checks that only warn, by source and rule."""
+
+
+def unknown_ids(plan: Plan, arrival: Arrival) -> list[int]:
+    """The schema ids that must be looked up (Source.learn) before `read`."""
+    known = plan.sources[arrival.lane.source].readers
+    return [found for found in np.unique(_schema_ids(arrival.values)).tolist() if found >= 0 and found not in known]
+
+
+def read(plan: Plan, arrival: Arrival) -> Read:
+    """Decode and judge one lane's records; those of other shards are left out."""
+    source, out, parts = plan.sources[arrival.lane.source], Read(), []
+    ids = _schema_ids(arrival.values)
+    ids[_sizes(arrival.values) > plan.max_bytes] = _TOO_LARGE
+    for schema_id in np.unique(ids).tolist():
+        index = np.flatnonzero(ids == schema_id)
+        reader = source.readers.get(schema_id, f"schema {schema_id} was not looked up")
+        if isinstance(reader, Decoder):
+            parts.append(_events(plan, source, reader, arrival, index, out))
+        elif reader == PROMISE:
+            out.promises += _promises(plan, arrival, index, out)
+        else:
+            out.dead += _refused(plan, arrival, index, *_why(schema_id, reader, plan.max_bytes))
+    out.rows = _in_order(parts)
+    out.promises.sort(key=lambda promise: promise.offset)
+    out.dead.sort(key=lambda dead: dead.offset)
+    return out
+
+
+def _schema_ids(values: Sequence[bytes | None]) -> I64:
+    return wire.schema_ids([value or b"" for value in values])
+
+
+def _sizes(values: Sequence[bytes | None]) -> I64:
+    return np.array([0 if value is None else len(value) for value in values], np.int64)
+
+
+def _why(schema_id: int, reader: str, max_bytes: int) -> tuple[str, str]:
+    if schema_id == _TOO_LARGE:
+        return errors.TOO_LARGE, f"more than {max_bytes} bytes"
+    if schema_id < 0:
+        return errors.UNDECODABLE, "does not begin with the schema prefix (byte 0 and a 4-byte id)"
+    return errors.UNKNOWN_SCHEMA, reader
+
+
+def _refused(plan: Plan, arrival: Arrival, index: Index, reason: str, message: str) -> Iterator[Dead]:
+    """Dead letters of records whose shard cannot be known: one shard says them."""
+    if arrival.lane.partition % plan.shards == plan.shard:
+        for i in index.tolist():
+            yield Dead(arrival.lane, int(arrival.offsets[i]), reason, message, arrival.origins[i])
+
+
+def _promises(plan: Plan, arrival: Arrival, index: Index, out: Read) -> Iterator[Promise]:
+    for i in index.tolist():
+        try:
+            said = Progressed.model_validate(wire.decode_datum((arrival.values[i] or b"")[5:], _PROMISE))
+            if said.source != arrival.lane.source:
+                raise Rejected(errors.CHECK_FAILED, f"a promise of {said.source!r} in the topic of {arrival.lane.source!r}")
+        except Rejected as error:
+            out.dead += _refused(plan, arrival, np.array([i]), error.reason, error.message)
+        else:
+            yield Promise(int(arrival.offsets[i]), said.until, said.ended)
+
+
+def _events(plan: Plan, source: Source, decoder: Decoder, arrival: Arrival, index: Index, out: Read) -> Rows:
+    decoded = decoder.decode([arrival.values[i] or b"" for i in index.tolist()])
+    for i, message in decoded.bad:
+        out.dead += _refused(plan, arrival, index[i : i + 1], errors.UNDECODABLE, message)
+    frame, index = _completed(source, decoded.frame), index[decoded.good]
+    idents = hash64_column(frame[source.spec.id]) ^ np.uint64(source.salt)
+    at = rules.times(source, frame, arrival.times[index])
+    good = _mine(plan, frame)
+    for fault in rules.faults(source, frame, at):
+        for i in np.flatnonzero(fault.failed & good).tolist():
+            place = index[i]
+            out.dead.append(
+                Dead(
+                    arrival.lane,
+                    int(arrival.offsets[place]),
+                    fault.reason,
+                    fault.message(i),
+                    arrival.origins[place],
+                    int(idents[i]),
+                )
+            )
+        good &= ~fault.failed
+    out.warned += rules.warnings(source, frame, good)
+    keep = np.flatnonzero(good)
+    texts = frame[source.spec.id] if len(keep) == len(frame) else frame[source.spec.id].gather(keep)
+    return _rows(source, arrival, index[keep], at.known[keep], idents[keep], texts.to_list())
+
+
+def _rows(source: Source, arrival: Arrival, places: Index, known: I64, idents: npt.NDArray[np.uint64], ids: list[str]) -> Rows:
+    picks = places.tolist()
+    values = [arrival.values[i] or b"" for i in picks]
+    return Rows(
+        key=known,
+        known=known,
+        source=np.full(len(picks), source.index, np.uint8),
+        partition=np.full(len(picks), arrival.lane.partition, np.uint16),
+        offset=arrival.offsets[places],
+        ident=idents,
+        content=hash64_many(values),
+        ids=ids,
+        values=values,
+        origins=[arrival.origins[i] for i in picks],
+    )
+
+
+def _completed(source: Source, frame: pl.DataFrame) -> pl.DataFrame:
+    """With the columns that an older schema of the source lacks, at their defaults."""
+    lacking = [column for column in source.schema["fields"] if column["name"] not in frame.columns and "default" in column]
+    return frame.with_columns([pl.lit(column["default"]).alias(column["name"]) for column in lacking]) if lacking else frame
+
+
+def _mine(plan: Plan, frame: pl.DataFrame) -> rules.Mask:
+    """Which rows belong to this shard."""
+    split = plan.bundle.stream.split_by
+    if plan.shards == 1 or split is None:
+        return np.ones(len(frame), np.bool_)
+    return np.asarray(hash64_column(frame[split]) % np.uint64(plan.shards) == np.uint64(plan.shard))
+
+
+def _in_order(parts: list[Rows]) -> Rows:
+    if not parts:
+        return Rows.none()
+    rows = Rows.joined(parts)
+    return rows if len(parts) == 1 else rows.take(np.argsort(rows.offset, kind="stable"))

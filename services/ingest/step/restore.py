@@ -1,0 +1,83 @@
+"""A writer's state from its log: the same state that writing it left behind (R5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import fastavro
+import numpy as np
+import numpy.typing as npt
+
+from services.ingest.model import I64, NEVER, Lane, State, Switched
+from services.ingest.step import ids as table
+from tidemill.events import log, wire
+from tidemill.events.identity import hash64, hash64_many
+from tidemill.spec import Bundle
+
+
+def restore(
+    state: State, headers: npt.NDArray[np.void], offsets: I64, keys: Sequence[bytes | None], values: Sequence[bytes]
+) -> None:
+    """Take consecutive valid records of the log (LOG_HEADER rows and what they head) into the state."""
+    controls = np.flatnonzero(headers["kind"] != log.EVENT).tolist()
+    begin = 0
+    for i in [*controls, len(headers)]:
+        if i > begin:
+            part = slice(begin, i)
+            _events(state, headers[part], offsets[part], keys[part], values[part])
+        if i < len(headers):
+            _control(state, headers[i], int(offsets[i]), values[i])
+        begin = i + 1
+    if len(headers):
+        state.seq, state.time = int(headers["seq"][-1]), int(headers["stream"][-1])
+        state.writer, state.offset = int(headers["writer"][-1]), int(offsets[-1]) + 1
+
+
+def _events(
+    state: State, headers: npt.NDArray[np.void], offsets: I64, keys: Sequence[bytes | None], values: Sequence[bytes]
+) -> None:
+    assert state.bundle is not None  # a log's first event comes after its first spec
+    order, sources = state.bundle.stream.order, state.bundle.stream.sources
+    salts = np.array([hash64(name.encode()) for name in order], np.uint64)
+    idents = hash64_many(list(keys)) ^ salts[headers["source"]]
+    longest = max(source.dedupe for source in sources.values())
+    columns = [np.ascontiguousarray(headers[name]) for name in ("stream", "known")]
+    table.recall(state.ids, idents, hash64_many(list(values)), columns[0], offsets, longest)
+    state.known = max(state.known, int(columns[1].max()))
+    for index in np.unique(headers["source"]).tolist():
+        mine = headers[headers["source"] == index]
+        state.newest[order[index]] = max(state.newest.get(order[index], NEVER), int(mine["known"].max()))
+        for partition in np.unique(mine["raw_partition"]).tolist():
+            _lane(state, Lane(order[index], partition), mine[mine["raw_partition"] == partition])
+    _last(state, headers, order)
+
+
+def _lane(state: State, lane: Lane, headers: npt.NDArray[np.void]) -> None:
+    state.passed[lane] = int(headers["raw_offset"].max()) + 1
+    state.peak[lane] = max(state.peak.get(lane, NEVER), int(headers["known"].max()))
+
+
+def _last(state: State, headers: npt.NDArray[np.void], order: list[str]) -> None:
+    newest = headers[-1]
+    source, partition = int(newest["source"]), int(newest["raw_partition"])
+    key = state.peak[Lane(order[source], partition)]
+    state.last = (max(key, state.promised) if state.replaying else key, source, partition)
+
+
+def _control(state: State, header: np.void, offset: int, value: bytes) -> None:
+    kind = int(header["kind"])
+    if kind == log.SPEC_ADOPTED:
+        state.bundle = Bundle.from_json(str(_read(log.SpecAdopted, value)["content"]))
+    elif kind == log.MODEL_SWITCHED:
+        event = log.ModelSwitched.model_validate(_read(log.ModelSwitched, value))
+        state.switches[event.model] = Switched(event, offset)
+    elif kind == log.PROGRESSED:
+        said = log.Progressed.model_validate(_read(log.Progressed, value))
+        if not state.replaying:
+            state.peak.clear()
+        state.promised, state.replaying = int(said.stream_time), not said.ended
+        state.last, state.known = (state.promised, -1, -1), max(state.known, state.promised)
+
+
+def _read(kind: type[log.SpecAdopted] | type[log.ModelSwitched] | type[log.Progressed], value: bytes) -> dict[str, object]:
+    return wire.decode_datum(value[5:], fastavro.parse_schema(kind.SCHEMA, named_schemas={}))

@@ -1,0 +1,242 @@
+"""R8: the order of the log, live and in a replay; and R5: a writer that dies changes nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.ingest.model import Lane, Switch
+from services.ingest.step import kernels
+from tests.unit.ingest.world import NOW, SECOND, Log, Writer, arrival, bundle, event, promise
+from tidemill.events import log
+
+A0, A1, B0 = Lane("a", 0), Lane("a", 1), Lane("b", 0)
+LANES = (A0, A1, B0)
+BASE = 1_000_000_000
+
+
+def at(second: int) -> int:
+    return (BASE + second) * SECOND
+
+
+def switch(model: str, second: int, rollout: int = 1, expires: int = NOW + SECOND) -> Switch:
+    return Switch(
+        log.ModelSwitched(
+            seq=0, position=0, stream_time=0, stream="world", model=model, version=rollout, artifact="sha256:0", report="sha256:1",
+            rollout=rollout, action="promote", order=f"o{rollout}", approval="p", run="r", effective_at=at(second), expires=expires, envelopes=[],
+        )
+    )  # fmt: skip
+
+
+def fed(lanes: dict[Lane, list[int | tuple[int, int] | str]]) -> dict[Lane, list[bytes]]:
+    """Raw lanes from tokens: an int is an event known at that second, a pair (second, number) one with an id that may repeat,
+    `|5` a promise until second 5, `|5!` the end."""
+    return {lane: list(_values(lane, tokens)) for lane, tokens in lanes.items()}
+
+
+def _values(lane: Lane, tokens: list[int | tuple[int, int] | str]) -> Iterator[bytes]:
+    for n, token in enumerate(tokens):
+        if isinstance(token, str):
+            yield promise(lane.source, at(int(token[1:].rstrip("!"))), token.endswith("!"))
+        elif isinstance(token, tuple):
+            yield event(lane.source, f"{lane.source}-{token[1]}", at(token[0]))
+        else:
+            yield event(lane.source, f"{lane.source}{lane.partition}-{token}-{n}", at(token))
+
+
+def test_a_replay_is_merged_by_known_time_whatever_comes_first() -> None:
+    raw = fed({A0: ["|0", 1, 4, "|5"], B0: ["|0", 2, 3, "|5"]})
+    writer = Writer(Log(), bundle(), (A0, B0))
+    writer.take(arrival(A0, raw[A0]))
+    assert [name for name in writer.log.order() if not name.startswith("|")] == []
+    writer.take(arrival(B0, raw[B0]))
+    assert [name.rpartition("-")[0] for name in writer.log.order() if "-" in name] == ["a0-1", "b0-2", "b0-3", "a0-4"]
+
+
+def test_at_equal_times_the_spec_orders_sources_then_partitions() -> None:
+    raw = fed({A0: ["|0", 1, "|2"], A1: ["|0", 1, "|2"], B0: ["|0", 1, "|2"]})
+    writer = Writer(Log(), bundle(), LANES)
+    writer.take(*(arrival(lane, raw[lane]) for lane in LANES))
+    assert [name[:2] for name in writer.log.order() if "-" in name] == ["b0", "a0", "a1"]
+
+
+def test_every_common_promise_stands_at_its_time_and_the_end_comes_once() -> None:
+    raw = fed({A0: ["|0", 1, "|5", 6, "|9!"], B0: ["|0", 2, "|5", 7, "|9!"]})
+    writer = Writer(Log(), bundle(), (A0, B0))
+    writer.take(*(arrival(lane, raw[lane]) for lane in (A0, B0)))
+    zero = at(0) // SECOND
+    assert [name[:4] if "-" in name else name for name in writer.log.order()] == [
+        f"|{zero}", "a0-1", "b0-2", f"|{zero + 5}", "a0-6", "b0-7", f"|{zero + 9}", "||",
+    ]  # fmt: skip
+    assert writer.log.rows["stream"][-1] == at(9)
+
+
+def test_live_rows_go_at_once_but_not_past_a_lane_that_has_more() -> None:
+    writer = Writer(Log(), bundle(), (A0, B0))
+    writer.take(arrival(A0, fed({A0: [5]})[A0]), more={B0})
+    assert writer.log.order() == []
+    writer.take(arrival(B0, fed({B0: [3]})[B0]))
+    assert [name[:4] for name in writer.log.order()] == ["b0-3", "a0-5"]
+
+
+def test_a_silent_lane_is_waited_for_once_per_idle_spell() -> None:
+    writer = Writer(Log(), bundle(align_wait="2s"), (A0, B0))
+    writer.take(arrival(B0, fed({B0: [3]})[B0]), now=NOW)
+    writer.take(arrival(A0, fed({A0: [5]})[A0]), now=NOW + SECOND)
+    assert [name[:4] for name in writer.log.order()] == ["b0-3"]
+    writer.take(now=NOW + 2 * SECOND)
+    assert [name[:4] for name in writer.log.order()] == ["b0-3", "a0-5"]
+
+
+def test_after_the_end_of_a_replay_rows_are_live_again() -> None:
+    raw = fed({A0: ["|0", 1, "|2!", 9], B0: ["|0", "|2!"]})
+    writer = Writer(Log(), bundle(), (A0, B0))
+    writer.take(arrival(A0, raw[A0]))
+    writer.take(arrival(B0, raw[B0]))
+    assert [name[:4] for name in writer.log.order()][-2:] == ["||", "a0-9"]
+
+
+def test_history_after_live_traffic_is_a_replay_of_its_own_times() -> None:
+    writer = Writer(Log(), bundle(), (A0, B0))
+    writer.take(arrival(A0, [event("a", "live", NOW)]))
+    raw = fed({A0: [], B0: ["|0", 2, "|5"]})
+    writer.take(arrival(A0, [promise("a", NOW + SECOND), event("a", "x", NOW + SECOND), promise("a", NOW + 2 * SECOND)], begin=1))
+    writer.take(arrival(B0, [promise("b", NOW + SECOND), promise("b", NOW + 2 * SECOND)]))
+    assert "x" in writer.log.order()
+    assert raw
+
+
+def test_a_switch_waits_for_its_time_in_a_replay_and_stands_behind_the_promise() -> None:
+    writer = Writer(Log(), bundle(), (A0, B0))
+    raw = fed({A0: ["|0", 1, "|5", 5, "|9"], B0: ["|0", 2, "|5", "|9"]})
+    writer.take(arrival(A0, raw[A0][:2]), arrival(B0, raw[B0][:2]), switches=[switch("m", 5)])
+    assert "+m" not in writer.log.order()
+    writer.take(arrival(A0, raw[A0][2:], 2), arrival(B0, raw[B0][2:], 2), switches=[switch("m", 5)])
+    assert [name[:4] if "-" in name else name for name in writer.log.order()][1:6] == ["a0-1", "b0-2", f"|{at(5) // SECOND}", "+m", "a0-5"]
+
+
+def test_a_switch_goes_in_at_once_where_no_feed_replays() -> None:
+    writer = Writer(Log(), bundle(), (A0, B0))
+    writer.take(switches=[switch("m", 10**6)])
+    assert writer.log.order() == ["+m"]
+
+
+def test_a_lower_rollout_and_an_expired_decision_are_refused_at_the_append() -> None:
+    writer = Writer(Log(), bundle(), (A0,))
+    writer.take(switches=[switch("m", 0, rollout=2)])
+    out = writer.take(switches=[switch("m", 0, rollout=1), switch("n", 0, expires=NOW - 1)])
+    assert [reason for _, reason in out.refused] == ["stale-rollout", "expired"]
+    assert writer.log.order() == ["+m"]
+
+
+def test_control_records_are_numbered_densely_with_the_events() -> None:
+    raw = fed({A0: ["|0", 1, "|5", 6, "|9!"]})
+    writer = Writer(Log(), bundle(), (A0,))
+    writer.take(arrival(A0, raw[A0]), switches=[switch("m", 5)])
+    assert writer.log.rows["seq"].tolist() == list(range(len(writer.log.headers)))
+    assert writer.log.rows["kind"][:2].tolist() == [log.BARRIER, log.SPEC_ADOPTED]
+
+
+def test_stream_time_is_the_minimum_of_sources_that_are_not_idle() -> None:
+    writer = Writer(Log(), bundle(), (A0, B0))
+    hour = kernels.IDLE // SECOND
+    writer.take(arrival(B0, fed({B0: [0]})[B0]))
+    writer.take(arrival(A0, fed({A0: [10, hour, hour + 1]})[A0]))
+    assert [time - at(0) for *_, time, _, _ in writer.log.events()] == [0, 0, 0, (hour + 1) * SECOND]
+
+
+# -- any arrival, any restart ------------------------------------------------------------------------------------------
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> dict[Lane, list[int | tuple[int, int] | str]]:
+    """What a feed may write: per lane stretches of rows in known order, some repeated, each stretch closed by a promise."""
+    ends = list(accumulate(draw(st.lists(st.integers(1, 6), min_size=1, max_size=5))))
+    lanes: dict[Lane, list[int | tuple[int, int] | str]] = {}
+    for lane in LANES:
+        tokens: list[int | tuple[int, int] | str] = ["|0"]
+        begin = 0
+        for end in ends:
+            times = sorted(draw(st.lists(st.integers(begin, end - 1), max_size=6)))
+            pairs = [(time, time * 2 + draw(st.integers(0, 1)) + 1000 * lane.partition) for time in times]
+            tokens += pairs
+            if pairs and draw(st.booleans()):
+                tokens.append(draw(st.sampled_from(pairs)))
+            tokens.append(f"|{end}!" if end == ends[-1] else f"|{end}")
+            begin = end
+        lanes[lane] = tokens
+    return lanes
+
+
+def deliveries(draw: st.DrawFn, raw: dict[Lane, list[bytes]], begin: dict[Lane, int]) -> Iterator[tuple[Lane, int, int]]:
+    """An order in which the broker may hand the lanes over: (lane, from, to) pieces."""
+    at = dict(begin)
+    while open_ := [lane for lane in raw if at[lane] < len(raw[lane])]:
+        lane = draw(st.sampled_from(open_))
+        end = min(len(raw[lane]), at[lane] + draw(st.integers(1, 8)))
+        yield lane, at[lane], end
+        at[lane] = end
+
+
+def undisturbed(raw: dict[Lane, list[bytes]]) -> Log:
+    writer = Writer(Log(), bundle(), LANES)
+    writer.take(*(arrival(lane, values) for lane, values in raw.items()))
+    return writer.log
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_any_arrival_of_a_replay_gives_the_same_log(data: st.DataObject) -> None:
+    raw = fed(data.draw(histories()))
+    writer = Writer(Log(), bundle(), LANES)
+    for lane, begin, end in deliveries(data.draw, raw, dict.fromkeys(raw, 0)):
+        writer.take(arrival(lane, raw[lane][begin:end], begin))
+    assert writer.log.values == undisturbed(raw).values
+    assert writer.log.rows.tobytes() == undisturbed(raw).rows.tobytes()
+    known = [row[3] for row in writer.log.events()]
+    assert known == sorted(known)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_writer_that_dies_anywhere_leaves_the_log_as_if_it_had_lived(data: st.DataObject) -> None:
+    raw = fed(data.draw(histories()))
+    kept, begin = Log(), dict.fromkeys(raw, 0)
+    for _ in range(data.draw(st.integers(1, 3))):
+        writer = Writer(kept, bundle(), LANES)
+        begin = {lane: writer.shard.state.passed.get(lane, 0) for lane in raw}
+        for lane, first, end in deliveries(data.draw, raw, begin):
+            writer.take(arrival(lane, raw[lane][first:end], first))
+            if data.draw(st.integers(0, 5)) == 0:
+                break
+        kept = writer.log.prefix(data.draw(st.integers(2, len(writer.log.headers))))
+    last = Writer(kept, bundle(), LANES)
+    begin = {lane: last.shard.state.passed.get(lane, 0) for lane in raw}
+    last.take(*(arrival(lane, values[begin[lane] :], begin[lane]) for lane, values in raw.items()))
+    assert last.log.content() == undisturbed(raw).content()
+    assert last.log.rows["seq"].tolist() == list(range(len(last.log.headers)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_the_state_that_a_log_restores_is_the_state_that_wrote_it(data: st.DataObject) -> None:
+    raw = fed(data.draw(histories()))
+    writer = Writer(Log(), bundle(dedupe="4s"), LANES)
+    for lane, begin, end in deliveries(data.draw, raw, dict.fromkeys(raw, 0)):
+        writer.take(arrival(lane, raw[lane][begin:end], begin))
+    again, state = Writer(writer.log, bundle(dedupe="4s"), LANES).shard.state, writer.shard.state
+    assert (again.time, again.known, again.newest, again.promised, again.replaying) == (
+        state.time, state.known, state.newest, state.promised, state.replaying,
+    )  # fmt: skip
+    kept = lambda ids: {k: (c, o) for k, c, t, o in zip(*_live(ids), strict=True) if state.time - t <= 4 * SECOND}  # noqa: E731
+    assert kept(again.ids) == kept(state.ids)
+
+
+def _live(ids: object) -> tuple[list[int], ...]:
+    from services.ingest.step.ids import live
+
+    return tuple(np.asarray(column).tolist() for column in live(ids))  # type: ignore[arg-type]

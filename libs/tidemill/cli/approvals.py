@@ -1,0 +1,172 @@
+"""`tidemill approvals list | show | approve | reject | keygen | watch`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from rich.console import Console
+from rich.table import Table
+
+from tidemill.bus.control_client import Follower, Publisher
+from tidemill.cli.http import get
+from tidemill.cli.options import AsOutput, DataDir, Output
+from tidemill.errors import Refused
+from tidemill.events.deadletters import DeadLetter
+from tidemill.events.governance import ApprovalDecided, ApprovalRequested, DecisionSubmitted, Verdict
+from tidemill.settings import Settings
+from tidemill.trust import dsse, keys, statement
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+
+Approval = Annotated[str, typer.Argument(help="The request's id; see `tidemill approvals list`.")]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; it stays in the audit log.")]
+Key = Annotated[Path, typer.Option("--key", help="Your Ed25519 private key (PEM).")]
+As = Annotated[str, typer.Option("--as", help="Your name: that of your pinned public key.")]
+
+
+@app.command("list")
+def list_approvals(
+    state: Annotated[Literal["open", "approved", "rejected", "lapsed", "all"], typer.Option(help="Which requests.")] = "open",
+    data_dir: DataDir = None,
+    output: AsOutput = Output.text,
+) -> None:
+    """List approval requests."""
+    found = get(Settings.load(data_dir), "governance", "/v1/approvals", state=None if state == "all" else state)
+    if output is Output.json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    table = Table("approval", "model", "version", "state", "group", "deadline", "approvers", box=None, pad_edge=False)
+    for one in found:
+        row = (
+            one["approval"],
+            one["model"],
+            one["version"],
+            one["state"],
+            one["group"],
+            _time(one["deadline"]),
+            ", ".join(one["approvers"]),
+        )
+        table.add_row(*map(str, row))
+    Console().print(table)
+
+
+@app.command()
+def show(approval: Approval, data_dir: DataDir = None, output: AsOutput = Output.text) -> None:
+    """Show one request: its gates, and the statement that an approver signs."""
+    found = get(Settings.load(data_dir), "governance", f"/v1/approvals/{approval}")
+    if output is Output.json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for name in (
+        "approval",
+        "model",
+        "version",
+        "state",
+        "reason",
+        "group",
+        "required",
+        "requester",
+        "author",
+        "artifact",
+        "report",
+        "run",
+    ):
+        typer.echo(f"{name:10} {found[name]}")
+    for gate in found["gates"]:
+        typer.echo(f"gate       {'passed' if gate['passed'] else 'FAILED'}  {gate['name']}: {gate['message']}")
+    typer.echo(json.dumps(json.loads(found["statement"]), indent=2))
+
+
+@app.command()
+def approve(approval: Approval, reason: Reason, key: Key, name: As, data_dir: DataDir = None) -> None:
+    """Sign the request and submit your approval."""
+    _decide(Settings.load(data_dir), approval, "approve", reason, key, name)
+
+
+@app.command()
+def reject(approval: Approval, reason: Reason, key: Key, name: As, data_dir: DataDir = None) -> None:
+    """Sign the request and submit your rejection."""
+    _decide(Settings.load(data_dir), approval, "reject", reason, key, name)
+
+
+@app.command()
+def keygen(
+    name: Annotated[str, typer.Argument(help="Your name.")],
+    out: Annotated[Path, typer.Option(help="Folder for the private key; outside of any repository.")],
+    group: Annotated[str, typer.Option(help="The group that will pin the public key.")],
+    trust_dir: Annotated[Path, typer.Option(help="The pinned keys' folder.")],
+) -> None:
+    """Make a key pair; services trust it once the public key is pinned and they were started again."""
+    secret, public = keys.generate(name, out, trust_dir / group)
+    typer.echo(f"private key: {secret}\npublic key:  {public}")
+
+
+@app.command()
+def watch(
+    reason: Reason, key: Key, name: As, group: Annotated[str, typer.Option(help="Your group.")], data_dir: DataDir = None
+) -> None:
+    """Approve every request of a group as it comes, until stopped. For demonstrations: it reads nothing but the gates."""
+    settings = Settings.load(data_dir)
+    private = keys.load_private(key)
+    with Publisher(settings, "cli") as publisher:
+        for request in _requests(settings, group):
+            publisher.publish(_signed(request.approval, request.statement, "approve", reason, dsse_key=private, name=name))
+            typer.echo(f"{name} signed version {request.version} of {request.model} ({request.approval})")
+
+
+def _decide(settings: Settings, approval: str, verdict: Verdict, reason: str, key: Path, name: str) -> None:
+    if not reason.strip():
+        raise Refused("no-reason", "--reason must say why; it stays in the audit log")
+    found = get(settings, "governance", f"/v1/approvals/{approval}")
+    if found["state"] != "open":
+        raise Refused("approval-closed", f"request {approval} is {found['state']} already: {found['reason']}")
+    submitted = _signed(approval, found["statement"], verdict, reason, dsse_key=keys.load_private(key), name=name)
+    with Follower(settings, [ApprovalDecided, DeadLetter], "now") as follower, Publisher(settings, "cli") as publisher:
+        publisher.publish(submitted)
+        typer.echo(_outcome(settings, follower, approval, name))
+
+
+def _signed(
+    approval: str, text: str, verdict: Verdict, reason: str, *, dsse_key: Ed25519PrivateKey, name: str
+) -> DecisionSubmitted:
+    said = statement.parse(text.encode()).decided(verdict, reason)
+    envelope = dsse.sign(said.text().encode(), dsse_key, name)
+    return DecisionSubmitted(approval=approval, approver=name, verdict=verdict, reason=reason, envelope=envelope)
+
+
+def _outcome(settings: Settings, follower: Follower, approval: str, name: str, patience: float = 30.0) -> str:
+    """What became of a submitted decision; Refused where governance did not take it."""
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        for heard in follower.poll(0.2):
+            if isinstance(heard.event, ApprovalDecided) and heard.event.approval == approval:
+                return f"{heard.event.verdict} by {', '.join(heard.event.approvers)}"
+            if isinstance(heard.event, DeadLetter) and approval in heard.event.message:
+                raise Refused(heard.event.reason, heard.event.message)
+        if name in get(settings, "governance", f"/v1/approvals/{approval}")["approvers"]:
+            return "counted; the request waits for more approvers"
+    raise Refused("no-answer", f"governance said nothing about {approval} for {patience:.0f} s; look at `tidemill logs governance`")
+
+
+def _requests(settings: Settings, group: str) -> Iterator[ApprovalRequested]:
+    """Open requests of a group, those that are there first, each once."""
+    done: set[str] = set()
+    with Follower(settings, [ApprovalRequested, ApprovalDecided], "begin") as follower:
+        while True:
+            heard = [one.event for one in follower.poll(0.5)]
+            done |= {event.approval for event in heard if isinstance(event, ApprovalDecided)}
+            for event in heard:
+                if isinstance(event, ApprovalRequested) and event.group == group and event.approval not in done:
+                    done.add(event.approval)
+                    yield event
+
+
+def _time(micros: int) -> str:
+    return datetime.fromtimestamp(micros / 1e6, UTC).strftime("%Y-%m-%d %H:%M")

@@ -56,13 +56,13 @@ class Publisher:
         self._source, self._timeout = source, timeout
         self._producer = Producer(
             {
-                **settings.librdkafka,
                 "bootstrap.servers": settings.kafka,
                 "enable.idempotence": True,
                 "acks": "all",
                 "message.max.bytes": _MAX_BYTES,
                 "delivery.timeout.ms": int(timeout * 1000),
                 "linger.ms": 0,
+                **settings.librdkafka,
             }
         )
 
@@ -84,7 +84,8 @@ class Publisher:
     ) -> str:
         """Say one event and return its id (a fresh one where none is given: then saying it again is another event).
 
-        `cause` is the id of the event that led to it. `stream` names the topic of a fact that each stream has its own topic for. Without a `partition` the key chooses it.
+        `cause` is the id of the event that led to it. `stream` names the topic of a fact that each stream has its own topic for.
+        Without a `partition` the key chooses it.
         Raises Transient where the broker or the registry is away, or did not acknowledge in time.
         """
         event_id = event_id or str(uuid.uuid4())
@@ -236,7 +237,6 @@ def topic_name(kind: type[Event], stream: str | None = None) -> str:
 
 def _reader(settings: Settings) -> dict[str, object]:
     return {
-        **settings.librdkafka,
         "bootstrap.servers": settings.kafka,
         "group.id": f"tidemill-follower-{uuid.uuid4()}",  # librdkafka wants one; nothing is ever committed
         "enable.auto.commit": False,
@@ -244,6 +244,7 @@ def _reader(settings: Settings) -> dict[str, object]:
         "auto.offset.reset": "error",
         "check.crcs": True,
         "fetch.wait.max.ms": 50,
+        **settings.librdkafka,
     }
 
 

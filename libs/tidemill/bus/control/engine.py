@@ -1,0 +1,282 @@
+"""One event, one transaction, one effect."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+from typing import Any, Protocol, TypeVar
+
+from psycopg import Connection, OperationalError
+from psycopg_pool import ConnectionPool
+
+from tidemill.bus.control import journal, spans
+from tidemill.bus.control.service import ControlService, Due, Meta, Parked, Saying, Timer, ToStream, Transaction
+from tidemill.bus.control_client import topic_name
+from tidemill.errors import Rejected, Transient
+from tidemill.events import envelope, wire
+from tidemill.events.base import Event
+from tidemill.events.dead import Record, dead_letter
+from tidemill.events.identity import event_id
+from tidemill.events.registry import Registry
+
+log = logging.getLogger(__name__)
+
+MOST_PARKED = 200
+"""Anybody who may write to a topic can invent events whose antecedent never comes."""
+PATIENCE = 7 * 86_400.0
+"""Seconds of wall time that an event waits for its antecedent; afterwards it is a dead letter."""
+_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+
+T = TypeVar("T")
+Between = Callable[[str, int, int, int], Sequence[Record]]
+"""(topic, partition, first offset, end) -> the records there."""
+
+
+class Watch(Protocol):
+    """Who counts what happens here."""
+
+    def handled(self, topic: str, seconds: float) -> None:
+        """An event's effect is committed."""
+
+    def duplicate(self, topic: str) -> None:
+        """An event came again."""
+
+    def dead(self, topic: str, reason: str) -> None:
+        """A record was dead-lettered."""
+
+    def waiting(self, why: str) -> None:
+        """Something is away for now."""
+
+
+class Stopped(Exception):
+    """The service ends; the event is taken again in its next life."""
+
+
+class Engine:
+    """Runs a service's handlers, each in a transaction with all its traces. Safe for threads; one transaction at a time."""
+
+    def __init__(
+        self, service: ControlService, pool: ConnectionPool, registry: Registry, watch: Watch, stop: threading.Event
+    ) -> None:
+        self.service, self.pool = service, pool
+        self.said, self.planned = threading.Event(), threading.Event()
+        self._registry, self._watch, self._stop = registry, watch, stop
+        self._parked = True  # until the table was looked at
+        self._version = version("tidemill")
+
+    def take_in_order(self, record: Record, between: Between) -> None:
+        """Take one record, and before it those between it and the last one taken. Raises Stopped at the service's end.
+
+        Faust passes over what is in its buffers at a rebalance, and acknowledges it.
+        """
+        topic, partition = record.topic, record.partition
+        following = self.persist(lambda: self._following(topic, partition))
+        if following is not None and following < record.offset:
+            for missed in self.persist(lambda: between(topic, partition, following, record.offset)):
+                self.take(missed)
+        self.take(record)
+
+    def take(self, record: Record) -> None:
+        """Take one record; returns once its effect is committed. Raises Stopped at the service's end."""
+        with spans.taking(self.service.name, record) as span:
+            heard = self.persist(lambda: self._take(record, span.traceparent))
+        if heard:
+            self._retry_parked()
+
+    def fire(self, due: Due) -> None:
+        """Run a timer's handler, once."""
+        with spans.firing(self.service.name, due) as span:
+            meta = Meta(due.id, due.at, _now(), self.service.name, traceparent=span.traceparent)
+            self.persist(lambda: self._fire(due, meta))
+        self._retry_parked()
+
+    def once(self, cause: str, act: Callable[[Any], Sequence[Saying]], traceparent: str | None = None) -> bool:
+        """What the service does of itself, exactly once per `cause`: `act(ports)` in a transaction; False where it was done before."""
+        with spans.acting(self.service.name, cause, traceparent) as span:
+            meta = Meta(cause, _now(), _now(), self.service.name, traceparent=span.traceparent)
+            return self.persist(lambda: self._once(meta, act))
+
+    @contextmanager
+    def ports(self) -> Iterator[Any]:
+        """Ports on a transaction of their own that says nothing; for reading, and for leases."""
+        with self.pool.connection() as connection, connection.transaction():
+            yield self.service.ports(Transaction(connection, Meta("", _now(), _now(), self.service.name)))
+
+    def persist(self, attempt: Callable[[], T]) -> T:
+        """Try until what is away has come back; raises Stopped at the service's end."""
+        pause = _PAUSE
+        while True:
+            try:
+                return attempt()
+            except (Transient, OperationalError) as error:
+                self._watch.waiting(str(error))
+                log.warning("waiting", extra={"service": self.service.name, "why": str(error).strip(), "seconds": pause})
+            if self._stop.wait(pause):
+                raise Stopped
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def check(self) -> None:
+        """Raise Stopped at the service's end."""
+        if self._stop.is_set():
+            raise Stopped
+
+    def _following(self, topic: str, partition: int) -> int | None:
+        with self.pool.connection() as connection:
+            return journal.next_offset(connection, topic, partition)
+
+    def _take(self, record: Record, traceparent: str | None) -> bool:
+        meta, begin = _meta(record, traceparent), time.perf_counter()
+        with self._transaction() as connection:
+            if record.offset < (journal.next_offset(connection, record.topic, record.partition) or 0):
+                return False
+            journal.advance(connection, record.topic, record.partition, record.offset + 1)
+            if not journal.hear(connection, record.topic, meta.id):
+                self._watch.duplicate(record.topic)
+                return False
+            self._judge(connection, record, meta)
+        self._watch.handled(record.topic, time.perf_counter() - begin)
+        return True
+
+    def _judge(self, connection: Connection[Any], record: Record, meta: Meta) -> bool:
+        """Run the handler; False where the record has to wait for another."""
+        try:
+            with connection.transaction():  # a savepoint: what a refusing handler wrote is undone, the record is heard all the same
+                event = self._decode(record)
+                spans.describe(event)
+                said = self.service.handlers[type(event)](event, self.service.ports(Transaction(connection, meta)))
+        except Rejected as error:
+            self._bury(connection, record, meta, error)
+        except Parked as error:
+            return self._park(connection, record, meta, error)
+        else:
+            self._say(connection, meta, said)
+        return True
+
+    def _park(self, connection: Connection[Any], record: Record, meta: Meta, error: Parked) -> bool:
+        if journal.waiting(connection) >= MOST_PARKED:
+            self._bury(
+                connection, record, meta, Rejected("too-many-parked", f"waits for {error.antecedent}, as too many others do")
+            )
+            return True
+        log.info("parked", extra={"topic": record.topic, "offset": record.offset, "antecedent": error.antecedent})
+        journal.park(connection, record, error.antecedent)
+        self._parked = True
+        return False
+
+    def _retry_parked(self) -> None:
+        """Judge the records that wait again, as long as one of them succeeds."""
+        while self._parked:
+            with self.pool.connection() as connection:
+                waiting = journal.parked(connection)
+            self._parked = bool(waiting)
+            if not any([self.persist(partial(self._retry, record, age)) for record, age in waiting]):  # noqa: C419 - each is tried
+                return
+
+    def _retry(self, record: Record, age: float) -> bool:
+        with spans.taking(self.service.name, record) as span, self._transaction() as connection:
+            meta = _meta(record, span.traceparent)
+            if age > PATIENCE:
+                self._bury(connection, record, meta, Rejected("antecedent-missing", "what this event rests on never came"))
+            elif not self._judge(connection, record, meta):
+                return False
+            return journal.unpark(connection, record)
+
+    def _fire(self, due: Due, meta: Meta) -> None:
+        with self._transaction() as connection:
+            if journal.take_due(connection, due.id):
+                ports = self.service.ports(Transaction(connection, meta))
+                self._say(connection, meta, self.service.timers[due.name](due, ports))
+
+    def _once(self, meta: Meta, act: Callable[[Any], Sequence[Saying]]) -> bool:
+        with self._transaction() as connection:
+            first = journal.hear(connection, "", meta.id)
+            if first:
+                self._say(connection, meta, act(self.service.ports(Transaction(connection, meta))))
+            return first
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection[Any]]:
+        with self.pool.connection() as connection, connection.transaction():
+            journal.serialise(connection)
+            yield connection
+        self.said.set()
+        self.planned.set()
+
+    def _decode(self, record: Record) -> Event:
+        event = wire.decode(record.value or b"", self._registry)
+        if not isinstance(event, Event) or type(event) not in self.service.handlers or topic_name(type(event)) != record.topic:
+            raise Rejected("wrong-type", f"{type(event).__name__} does not belong into {record.topic}")
+        return event
+
+    def _say(self, connection: Connection[Any], meta: Meta, said: Sequence[Saying]) -> None:
+        ordinals: Counter[tuple[str, str]] = Counter()
+        for saying in said:
+            kind, subject = _kind(saying), _subject(saying)
+            number = event_id(meta.id, kind, subject, ordinals[kind, subject])
+            ordinals[kind, subject] += 1
+            if isinstance(saying, Timer):
+                journal.plan(connection, Due(number, saying.name, saying.subject, saying.payload, saying.at, meta.traceparent))
+            else:
+                journal.say(connection, self._letter(number, meta, saying))
+
+    def _letter(self, number: str, meta: Meta, saying: Event | ToStream) -> journal.Letter:
+        to = saying if isinstance(saying, ToStream) else None
+        event = to.event if to else saying
+        assert isinstance(event, Event)
+        return journal.Letter(
+            id=number,
+            topic=topic_name(type(event), to.stream if to else None),
+            partition=to.partition if to else None,
+            key=event.kafka_key(),
+            value=wire.encode(event, self._registry),
+            headers=envelope.headers(number, self.service.name, event.ce_type(), meta.now, meta.traceparent, meta.id),
+        )
+
+    def _bury(self, connection: Connection[Any], record: Record, meta: Meta, error: Rejected) -> None:
+        letter = dead_letter(record, error, self.service.name, self._version, meta.now)
+        log.warning(
+            "dead letter", extra={"topic": record.topic, "offset": record.offset, "reason": error.reason, "why": error.message}
+        )
+        self._watch.dead(record.topic, error.reason)
+        journal.say(connection, replace(self._letter(letter.id, meta, letter), id=letter.id))
+
+
+def _meta(record: Record, traceparent: str | None) -> Meta:
+    read = envelope.parse(record.headers)
+    now = _now()
+    return Meta(
+        id=read.id or f"{record.topic}/{record.partition}/{record.offset}",
+        time=read.time if read.time is not None else now,
+        now=now,
+        source=read.source,
+        cause=read.caused_by,
+        traceparent=traceparent,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+    )
+
+
+def _kind(saying: Saying) -> str:
+    if isinstance(saying, Timer):
+        return f"timer:{saying.name}"
+    return (saying.event if isinstance(saying, ToStream) else saying).ce_type()
+
+
+def _subject(saying: Saying) -> str:
+    if isinstance(saying, Timer):
+        return saying.subject
+    if isinstance(saying, ToStream):
+        return f"{saying.stream}/{saying.partition}"
+    return (saying.kafka_key() or b"").decode()
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

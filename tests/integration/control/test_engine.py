@@ -1,0 +1,160 @@
+"""One event, one transaction, one effect: the engine on a real database."""
+
+from __future__ import annotations
+
+import pytest
+from toy import toy
+
+from tidemill.bus.control import journal
+from tidemill.bus.control.clock import Clock
+from tidemill.errors import Transient
+from tidemill.events.deadletters import DeadLetter
+from tidemill.events.identity import event_id
+from tidemill.events.training import RetrainRequested, RunDeclined, RunFailed
+
+
+def request(model: str = "m", reason: str = "please") -> RetrainRequested:
+    return RetrainRequested(stream="toy", model=model, requester="ann", reason=reason)
+
+
+def failure(model: str = "m") -> RunFailed:
+    return RunFailed(run="r", stream="toy", model=model, reason="x", detail="")
+
+
+def counts(bench) -> dict[object, object]:
+    return dict(bench.rows("select model, number from counts"))
+
+
+def reasons(bench) -> list[str]:
+    return [event.reason for event in bench.said() if isinstance(event, RunDeclined)]
+
+
+def test_an_event_has_its_effect_and_what_it_says_in_order(bench) -> None:
+    bench.engine.take(bench.record(request(), 0, "first"))
+    assert counts(bench) == {"m": 1}
+    assert reasons(bench) == ["please a", "please b"]
+    kind = RunDeclined.ce_type()
+    assert [row[0] for row in bench.rows("select id from control.outbox order by number")] == [
+        event_id("first", kind, "m", 0),
+        event_id("first", kind, "m", 1),
+    ]
+
+
+def test_the_same_id_at_another_offset_has_no_second_effect(bench) -> None:
+    for offset in (0, 1, 2):
+        bench.engine.take(bench.record(request(), offset, "same"))
+    assert counts(bench) == {"m": 1}
+    assert len(reasons(bench)) == 2
+    assert bench.seen.duplicates == 2
+    assert bench.rows("select next from control.places") == [(3,)]
+
+
+def test_an_offset_that_was_heard_is_not_heard_again(bench) -> None:
+    bench.engine.take(bench.record(request(), 5, "a"))
+    bench.engine.take(bench.record(request(), 5, "b"))
+    bench.engine.take(bench.record(request(), 4, "c"))
+    assert counts(bench) == {"m": 1}
+
+
+def test_records_that_were_passed_over_are_taken_first(bench) -> None:
+    passed = [bench.record(request("m", str(offset)), offset) for offset in range(4)]
+    bench.engine.take_in_order(passed[0], lambda *_: [])
+    bench.engine.take_in_order(passed[3], lambda topic, partition, first, end: passed[first:end])
+    assert reasons(bench) == [f"{offset} {half}" for offset in range(4) for half in "ab"]
+
+
+def test_a_rejected_event_is_a_dead_letter_and_changes_nothing_else(bench) -> None:
+    bench.engine.take(bench.record(request("m", "refuse"), 0))
+    bench.engine.take(bench.record(request("m", "go on"), 1))
+    assert counts(bench) == {"m": 1}
+    letter, *others = bench.said()
+    assert isinstance(letter, DeadLetter)
+    assert (letter.reason, letter.offset, letter.service) == ("toy-refuses", 0, "toy")
+    assert len(others) == 2
+    assert bench.rows("select topic, id from control.outbox order by number")[0] == ("dead-letters", letter.id)
+
+
+@pytest.mark.parametrize("value", [None, b"", b"not framed", b"\x00\x7f\xff\xff\xff", b"\x00\x00"])
+def test_bytes_that_are_no_event_are_dead_letters(bench, value: bytes | None) -> None:
+    from dataclasses import replace
+
+    bench.engine.take(replace(bench.record(request(), 0), value=value))
+    bench.engine.take(bench.record(request(), 1))
+    assert counts(bench) == {"m": 1}
+    assert len(bench.seen.letters) == 1
+
+
+def test_an_event_in_a_foreign_topic_is_a_dead_letter(bench) -> None:
+    from dataclasses import replace
+
+    bench.engine.take(replace(bench.record(request(), 0), topic="training.run-failed.v1"))
+    assert bench.seen.letters == ["wrong-type"]
+    assert counts(bench) == {}
+
+
+def test_an_event_waits_for_its_antecedent(bench) -> None:
+    bench.engine.take(bench.record(failure(), 0))
+    bench.engine.take(bench.record(failure("other"), 1))
+    assert reasons(bench) == []
+    bench.engine.take(bench.record(request(), 0))
+    assert reasons(bench) == ["please a", "please b", "parked no more"]
+    assert [row[0] for row in bench.rows("select antecedent from control.parked")] == ["a request for other"]
+    bench.engine.take(bench.record(request(), 1))
+    assert reasons(bench).count("parked no more") == 1
+
+
+def test_an_event_whose_antecedent_never_comes_is_a_dead_letter(bench) -> None:
+    bench.engine.take(bench.record(failure("other"), 0))
+    bench.rows("update control.parked set since = now() - interval '8 days' returning 1")
+    bench.engine.take(bench.record(request(), 0))
+    assert bench.seen.letters == ["antecedent-missing"]
+    assert bench.rows("select count(*) from control.parked") == [(0,)]
+
+
+def test_a_timer_fires_once_and_is_the_cause_of_what_it_says(bench) -> None:
+    bench.engine.take(bench.record(request("m", "timer"), 0, "first"))
+    clock = Clock(bench.engine, bench.engine._stop)
+    assert clock.tick() > 0
+    bench.rows("update control.due set at = 0 returning 1")
+    assert clock.tick() == 0
+    assert clock.tick() == 1.0
+    assert bench.rows("select subject, cause from timers") == [("m", event_id("first", "timer:bell", "m"))]
+    assert reasons(bench) == ["ding"]
+
+
+def test_what_a_service_does_of_itself_happens_once(bench) -> None:
+    def act(ports) -> list[RunFailed]:
+        ports.add("own")
+        return [failure("own")]
+
+    assert bench.engine.once("cause", act)
+    assert not bench.engine.once("cause", act)
+    assert counts(bench) == {"own": 1}
+    assert bench.said() == [failure("own")]
+
+
+def test_what_is_away_is_waited_for(bench) -> None:
+    tries = iter([Transient("away"), Transient("still away"), None])
+
+    def act(ports) -> list[RunFailed]:
+        if error := next(tries):
+            raise error
+        return []
+
+    assert bench.engine.once("cause", act)
+    assert bench.seen.waits == ["away", "still away"]
+
+
+def test_a_lost_connection_is_waited_for(bench) -> None:
+    bench.rows(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    )
+    bench.engine.take(bench.record(request(), 0))
+    assert counts(bench) == {"m": 1}
+
+
+def test_a_changed_migration_is_refused(bench) -> None:
+    with bench.engine.pool.connection() as connection:
+        journal.migrate(connection, [*toy().migrations, "create table more (n int)"])
+        with pytest.raises(RuntimeError, match="must not change"):
+            journal.migrate(connection, ["create table other (n int)"])

@@ -1,0 +1,186 @@
+"""A control service as a process, on a real broker: what it says reaches the topics once per event, whenever it is killed."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from confluent_kafka import Producer
+
+from tidemill.bus.control_client import Follower, Publisher, read_all
+from tidemill.events.deadletters import DeadLetter
+from tidemill.events.topics import control_topics
+from tidemill.events.training import RetrainRequested, RunDeclined, RunFailed
+
+TOY = Path(__file__).with_name("toy.py")
+
+
+@contextmanager
+def process(stack, settings, dsn: str) -> Iterator[subprocess.Popen[bytes]]:
+    child = subprocess.Popen([sys.executable, str(TOY)], env=stack.environment(settings, dsn))
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+@pytest.fixture
+def settings(stack):
+    stack.topics(control_topics())
+    return stack.settings()
+
+
+def model() -> str:
+    return f"toy-{uuid.uuid4().hex[:8]}"
+
+
+def request(name: str, reason: str) -> RetrainRequested:
+    return RetrainRequested(stream="toy", model=name, requester="ann", reason=reason)
+
+
+def collect(follower: Follower, name: str, reasons: set[str], seconds: float = 60) -> list[str]:
+    """The reasons that were said for a model, each event once, until all wanted ones came."""
+    said: dict[str, str] = {}
+    until = time.monotonic() + seconds
+    while not reasons <= set(said.values()):
+        assert time.monotonic() < until, f"missing: {sorted(reasons - set(said.values()))[:5]}"
+        for heard in follower.poll(0.2):
+            if isinstance(heard.event, RunDeclined) and heard.event.model == name:
+                said.setdefault(heard.envelope.id, heard.event.reason)
+    return list(said.values())
+
+
+def test_a_service_hears_and_says_within_milliseconds_and_ends_when_told(stack, settings) -> None:
+    name, dsn = model(), stack.new_database()
+    with (
+        Follower(settings, [RunDeclined], "now") as follower,
+        Publisher(settings, "test") as publisher,
+        process(stack, settings, dsn) as child,
+    ):
+        publisher.publish(request(name, "warm"))
+        collect(follower, name, {"warm a", "warm b"})
+        begin = time.perf_counter()
+        publisher.publish(request(name, "quick"))
+        collect(follower, name, {"quick a", "quick b"})
+        assert time.perf_counter() - begin < 2.0
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(10) == 0
+
+
+def test_the_envelope_tells_the_cause_and_carries_the_trace(stack, settings) -> None:
+    name, dsn = model(), stack.new_database()
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with (
+        Follower(settings, [RunDeclined], "now") as follower,
+        Publisher(settings, "test") as publisher,
+        process(stack, settings, dsn),
+    ):
+        cause = publisher.publish(request(name, "why"), traceparent=parent)
+        until, found = time.monotonic() + 60, []
+        while not found and time.monotonic() < until:
+            found = [heard for heard in follower.poll(0.2) if isinstance(heard.event, RunDeclined) and heard.event.model == name]
+    envelope = found[0].envelope
+    assert (envelope.source, envelope.caused_by, envelope.type) == ("toy", cause, "training.run-declined.v1")
+    assert envelope.traceparent is not None
+    assert envelope.traceparent[3:35] == parent[3:35]
+
+
+def test_bad_bytes_become_dead_letters_and_the_stream_goes_on(stack, settings) -> None:
+    name, dsn = model(), stack.new_database()
+    producer = Producer({"bootstrap.servers": settings.kafka})
+    key = uuid.uuid4().hex.encode()
+    for value in (b"junk", None, b"\x00\x7f\xff\xff\xff", b""):
+        producer.produce("training.retrain-requested.v1", value, key)
+    producer.flush()
+    with (
+        Follower(settings, [RunDeclined], "now") as follower,
+        Publisher(settings, "test") as publisher,
+        process(stack, settings, dsn),
+    ):
+        publisher.publish(request(name, "after"))
+        collect(follower, name, {"after a"})
+        until, dead = time.monotonic() + 30, []
+        while len(dead) < 4 and time.monotonic() < until:
+            letters = [heard.event for heard in read_all(settings, [DeadLetter])]
+            dead = sorted(letter.reason for letter in letters if isinstance(letter, DeadLetter) and letter.key == key)
+    assert dead == ["not-framed", "not-framed", "not-framed", "unknown-schema"]
+
+
+def test_killed_at_any_moment_each_event_has_its_effect_once(stack, settings) -> None:
+    name, dsn, chance = model(), stack.new_database(), random.Random(20)
+    wanted = [f"event {number}" for number in range(120)]
+    with Follower(settings, [RunDeclined], "now") as follower, Publisher(settings, "test") as publisher:
+        ids = {text: str(uuid.uuid4()) for text in wanted}
+        for number, text in enumerate(wanted):
+            publisher.publish(request(name, text), ids[text])
+            if number % 5 == 0:
+                publisher.publish(request(name, text), ids[text])  # the same event again
+            if number % 20 == 10:
+                with process(stack, settings, dsn) as child:
+                    _killed_after_some_work(dsn, child, chance.uniform(0, 0.15))
+        with process(stack, settings, dsn):
+            said = collect(follower, name, {f"{text} {half}" for text in wanted for half in "ab"})
+    assert said == [f"{text} {half}" for text in wanted for half in "ab"], "each once, in order"
+    with psycopg.connect(dsn) as connection:
+        assert connection.execute("select number from counts where model = %s", (name,)).fetchone() == (len(wanted),)
+
+
+def _killed_after_some_work(dsn: str, child: subprocess.Popen[bytes], extra: float) -> None:
+    """Kill -9 a random while after the process has begun to work on events."""
+    until = time.monotonic() + 60
+    before = _heard(dsn)
+    while _heard(dsn) == before and time.monotonic() < until:
+        assert child.poll() is None
+    time.sleep(extra)  # the random moment itself
+    child.kill()
+    child.wait()
+
+
+def _heard(dsn: str) -> int:
+    try:
+        with psycopg.connect(dsn) as connection:
+            row = connection.execute("select coalesce(sum(next), 0) from control.places").fetchone()
+            return int(row[0]) if row else 0
+    except psycopg.errors.UndefinedTable:
+        return 0
+
+
+def test_a_request_and_what_rests_on_it_in_the_wrong_order(stack, settings) -> None:
+    name, dsn = model(), stack.new_database()
+    failed = RunFailed(run="r", stream="toy", model=name, reason="x", detail="")
+    with (
+        Follower(settings, [RunDeclined], "now") as follower,
+        Publisher(settings, "test") as publisher,
+        process(stack, settings, dsn),
+    ):
+        publisher.publish(failed)
+        publisher.publish(request(name, "now"))
+        collect(follower, name, {"now a", "now b", "parked no more"})
+
+
+def test_a_second_process_stands_by_until_the_first_is_gone(stack, settings) -> None:
+    name, dsn = model(), stack.new_database()
+    with (
+        Follower(settings, [RunDeclined], "now") as follower,
+        Publisher(settings, "test") as publisher,
+        process(stack, settings, dsn) as first,
+    ):
+        publisher.publish(request(name, "one"))
+        collect(follower, name, {"one a"})
+        with process(stack, settings, dsn):
+            publisher.publish(request(name, "two"))
+            collect(follower, name, {"two a"})
+            first.kill()
+            publisher.publish(request(name, "three"))
+            said = collect(follower, name, {"three a", "three b"})
+    assert said == ["three a", "three b"]

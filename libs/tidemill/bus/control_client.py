@@ -14,24 +14,26 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 
+from tidemill.bus.consumer import good, read_to_end, reader, take, watermarks
+from tidemill.bus.producer import configuration
 from tidemill.errors import Rejected, Transient
 from tidemill.events import envelope, topics, wire
 from tidemill.events.base import Event
 from tidemill.events.registry import Registry
+from tidemill.telemetry import control_span, facts_of
 
 if TYPE_CHECKING:
     from tidemill.settings import Settings
 
 log = logging.getLogger(__name__)
-
-_MAX_BYTES = 10_485_760  # a spec bundle or a dead letter may be larger than librdkafka's own limit of 1 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +56,8 @@ class Publisher:
         """`source` is the speaker's name (`cli`, `ingest`); `timeout` (seconds) bounds the wait for an acknowledgement."""
         self._registry = registry or Registry(settings.schema_registry)
         self._source, self._timeout = source, timeout
-        self._producer = Producer(
-            {
-                "bootstrap.servers": settings.kafka,
-                "enable.idempotence": True,
-                "acks": "all",
-                "message.max.bytes": _MAX_BYTES,
-                "delivery.timeout.ms": int(timeout * 1000),
-                "linger.ms": 0,
-                **settings.librdkafka,
-            }
-        )
+        over = {"message.timeout.ms": int(timeout * 1000), "delivery.report.only.error": False, "linger.ms": 0}
+        self._producer = Producer({**configuration(settings, source), **over})
 
     def __enter__(self) -> Self:
         return self
@@ -89,10 +82,20 @@ class Publisher:
         Raises Transient where the broker or the registry is away, or did not acknowledge in time.
         """
         event_id = event_id or str(uuid.uuid4())
-        headers = envelope.headers(event_id, self._source, event.ce_type(), time.time_ns() // 1000, traceparent, cause)
+        topic = topic_name(type(event), stream)
+        with control_span(f"send {topic}", traceparent, facts_of(event, event_id), kind="producer") as span:
+            headers = envelope.headers(event_id, self._source, event.ce_type(), time.time_ns() // 1000, span.traceparent, cause)
+            self._send(topic, event, headers, partition)
+        return event_id
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._producer.flush(self._timeout)
+
+    def _send(self, topic: str, event: Event, headers: envelope.Headers, partition: int) -> None:
         said: list[KafkaError | None] = []
         self._producer.produce(
-            topic_name(type(event), stream),
+            topic,
             value=wire.encode(event, self._registry),
             key=event.kafka_key(),
             headers=list(headers),
@@ -100,11 +103,6 @@ class Publisher:
             on_delivery=lambda error, _: said.append(error),
         )
         self._await(said)
-        return event_id
-
-    def close(self) -> None:
-        """Wait for what is under way."""
-        self._producer.flush(self._timeout)
 
     def _await(self, said: list[KafkaError | None]) -> None:
         until = time.monotonic() + self._timeout + 5
@@ -136,14 +134,12 @@ class Follower:
 
         Raises Transient where a topic does not exist or the broker is away for `timeout` seconds.
         """
-        self._registry = registry or Registry(settings.schema_registry)
-        self._kinds = tuple(kinds)
-        self._consumer = Consumer(_reader(settings))
+        self._registry, self._kinds = registry or Registry(settings.schema_registry), tuple(kinds)
+        self._consumer = reader(settings, "follower")
         self._ends = self._watermarks(sorted({topic_name(kind, stream) for kind in kinds}), timeout)
         begins = {place: low if start == "begin" else high for place, (low, high) in self._ends.items()}
-        self._next = dict(begins)
-        self._pending: list[Message] = []
-        self._consumer.assign([TopicPartition(topic, partition, offset) for (topic, partition), offset in begins.items()])
+        self._next, self._pending = dict(begins), list[Message]()
+        self._consumer.assign([TopicPartition(*place, offset) for place, offset in begins.items()])
 
     def __enter__(self) -> Self:
         return self
@@ -161,8 +157,7 @@ class Follower:
 
         Raises Transient where the registry is away; nothing is lost by it.
         """
-        self._pending += self._consumer.consume(1, 0 if self._pending else timeout)
-        self._pending += self._consumer.consume(1000, 0) if self._pending else []
+        self._pending += take(self._consumer, 1000, 0 if self._pending else timeout)
         heard = [found for message in self._pending if (found := self._read(message))]
         self._pending = []  # only now: where the registry was away, the next poll tries them again
         return sorted(heard, key=lambda one: one.at)  # stable: offsets of one topic stay in order
@@ -172,44 +167,24 @@ class Follower:
         self._consumer.close()
 
     def _read(self, message: Message) -> Heard | None:
-        topic, partition, offset = _place(message)
-        if error := message.error():
-            if error.code() == KafkaError._PARTITION_EOF:
-                self._next[topic, partition] = offset
-            elif error.fatal():
-                raise KafkaException(error)
+        place, offset = (str(message.topic()), message.partition() or 0), message.offset() or 0
+        if not good([message]):
+            self._next[place] = max(offset, self._next.get(place, 0))  # the partition's end, past what is no record
             return None
-        heard = self._decode(message, topic, partition, offset)
-        self._next[topic, partition] = offset + 1
+        heard = _decode(message, self._registry, self._kinds)
+        self._next[place] = offset + 1
         return heard
 
-    def _decode(self, message: Message, topic: str, partition: int, offset: int) -> Heard | None:
-        try:
-            event = wire.decode(message.value() or b"", self._registry)
-        except Rejected as error:
-            log.warning("record left out", extra={"topic": topic, "offset": offset, "reason": error.reason})
-            return None
-        if not isinstance(event, self._kinds):
-            return None
-        headers = envelope.parse(cast(envelope.Headers, message.headers()))
-        return Heard(event, headers, topic, partition, offset, message.timestamp()[1] * 1000)
-
     def _watermarks(self, names: list[str], timeout: float) -> dict[tuple[str, int], tuple[int, int]]:
-        until, missing = time.monotonic() + timeout, names
-        while missing:
+        until = time.monotonic() + timeout
+        while True:
             try:
-                known = self._consumer.list_topics(timeout=timeout).topics
-                missing = [name for name in names if name not in known or known[name].error]
-                if not missing:
-                    places = [(name, number) for name in names for number in known[name].partitions]
-                    return {place: self._consumer.get_watermark_offsets(TopicPartition(*place), timeout) for place in places}
-            except KafkaException as error:
+                found = {name: watermarks(self._consumer, name, timeout) for name in names}
+                return {(name, number): place for name, places in found.items() for number, place in places.items()}
+            except Transient:
                 if time.monotonic() > until:
-                    raise Transient(f"the broker does not answer: {error}") from error
-            if time.monotonic() > until:
-                raise Transient(f"there are no topics {', '.join(missing)}: start the stack, or apply the stream's spec")
+                    raise
             time.sleep(0.1)
-        return {}
 
 
 def read_all(
@@ -217,14 +192,26 @@ def read_all(
     kinds: Sequence[type[Event]],
     registry: Registry | None = None,
     stream: str | None = None,
-    timeout: float = 30.0,
-) -> Iterator[Heard]:
-    """All events of these kinds up to the present end, in the order of appending."""
-    heard: list[Heard] = []
-    with Follower(settings, kinds, "begin", registry, stream, timeout) as follower:
-        while not follower.caught_up:
-            heard += follower.poll(1.0)
-    yield from sorted(heard, key=lambda one: one.at)
+) -> list[Heard]:
+    """All events of these kinds up to the present end, in the order of appending; raises Transient."""
+    registry = registry or Registry(settings.schema_registry)
+    names = sorted({topic_name(kind, stream) for kind in kinds})
+    messages = chain.from_iterable(batch for topic in names for batch in read_to_end(settings, topic))
+    heard = (_decode(message, registry, tuple(kinds)) for message in messages)
+    return sorted((one for one in heard if one), key=lambda one: one.at)
+
+
+def _decode(message: Message, registry: Registry, kinds: tuple[type[Event], ...]) -> Heard | None:
+    topic, partition, offset = str(message.topic()), message.partition() or 0, message.offset() or 0
+    try:
+        event = wire.decode(message.value() or b"", registry)
+    except Rejected as error:
+        log.warning("record left out", extra={"topic": topic, "offset": offset, "reason": error.reason})
+        return None
+    if not isinstance(event, kinds):
+        return None
+    headers = envelope.parse(cast(envelope.Headers, message.headers()))
+    return Heard(event, headers, topic, partition, offset, message.timestamp()[1] * 1000)
 
 
 def topic_name(kind: type[Event], stream: str | None = None) -> str:
@@ -233,21 +220,3 @@ def topic_name(kind: type[Event], stream: str | None = None) -> str:
     if row is None or (row.pattern and stream is None):
         raise ValueError(f"{kind.full_name()} has no topic of its own" if row is None else f"{row.name}: which stream?")
     return row.name.format(stream=stream)
-
-
-def _reader(settings: Settings) -> dict[str, object]:
-    return {
-        "bootstrap.servers": settings.kafka,
-        "group.id": f"tidemill-follower-{uuid.uuid4()}",  # librdkafka wants one; nothing is ever committed
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-        "auto.offset.reset": "error",
-        "check.crcs": True,
-        "fetch.wait.max.ms": 50,
-        **settings.librdkafka,
-    }
-
-
-def _place(message: Message) -> tuple[str, int, int]:
-    topic, partition, offset = message.topic(), message.partition(), message.offset()
-    return str(topic), int(partition or 0), int(offset or 0)

@@ -21,7 +21,7 @@ from tidemill.events.dead import Record
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from toy import toy  # noqa: E402
+from toy import toy
 
 
 @dataclass

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +23,14 @@ from tidemill.bus.control_client import Follower, Publisher, read_all
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.topics import control_topics
 from tidemill.events.training import RetrainRequested, RunDeclined, RunFailed
+from tidemill.telemetry.files import read_spans
 
 TOY = Path(__file__).with_name("toy.py")
 
 
 @contextmanager
-def process(stack, settings, dsn: str) -> Iterator[subprocess.Popen[bytes]]:
-    child = subprocess.Popen([sys.executable, str(TOY)], env=stack.environment(settings, dsn))
+def process(stack, settings, dsn: str, port: int = 0) -> Iterator[subprocess.Popen[bytes]]:
+    child = subprocess.Popen([sys.executable, str(TOY)], env=stack.environment(settings, dsn, port))
     try:
         yield child
     finally:
@@ -38,6 +42,12 @@ def process(stack, settings, dsn: str) -> Iterator[subprocess.Popen[bytes]]:
 def settings(stack):
     stack.topics(control_topics())
     return stack.settings()
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
 
 
 def model() -> str:
@@ -153,6 +163,36 @@ def _heard(dsn: str) -> int:
             return int(row[0]) if row else 0
     except psycopg.errors.UndefinedTable:
         return 0
+
+
+def test_health_metrics_and_spans_tell_how_it_is(stack, settings, free_port) -> None:
+    name, dsn = model(), stack.new_database()
+    with (
+        Follower(settings, [RunDeclined], "now") as follower,
+        Publisher(settings, "test") as publisher,
+        process(stack, settings, dsn, free_port) as child,
+    ):
+        publisher.publish(request(name, "one"))
+        collect(follower, name, {"one a", "one b"})
+        report = await_lag(free_port)
+        with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics") as answer:
+            assert b"tidemill_records_read_total" in answer.read()
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(10) == 0
+    assert (report["service"], report["state"]) == ("toy", "ready")
+    spans = {span["name"] for span in read_spans(settings.data_dir)}
+    assert {"process training.retrain-requested.v1", "send training.run-declined.v1"} <= spans
+
+
+def await_lag(port: int) -> dict[str, object]:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready") as answer:
+            report: dict[str, object] = json.loads(answer.read())
+        if "parked" in report and report["lag"] == 0:
+            return report
+        time.sleep(0.1)
+    raise AssertionError(report)
 
 
 def test_a_request_and_what_rests_on_it_in_the_wrong_order(stack, settings) -> None:

@@ -25,6 +25,7 @@ from tidemill.events.base import Event
 from tidemill.events.dead import Record, dead_letter
 from tidemill.events.identity import event_id
 from tidemill.events.registry import Registry
+from tidemill.telemetry import ControlSpan, facts_of
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class Engine:
     def take(self, record: Record) -> None:
         """Take one record; returns once its effect is committed. Raises Stopped at the service's end."""
         with spans.taking(self.service.name, record) as span:
-            heard = self.persist(lambda: self._take(record, span.traceparent))
+            heard = self.persist(lambda: self._take(record, span))
         if heard:
             self._retry_parked()
 
@@ -131,8 +132,8 @@ class Engine:
         with self.pool.connection() as connection:
             return journal.next_offset(connection, topic, partition)
 
-    def _take(self, record: Record, traceparent: str | None) -> bool:
-        meta, begin = _meta(record, traceparent), time.perf_counter()
+    def _take(self, record: Record, span: ControlSpan) -> bool:
+        meta, begin = _meta(record, span.traceparent), time.perf_counter()
         with self._transaction() as connection:
             if record.offset < (journal.next_offset(connection, record.topic, record.partition) or 0):
                 return False
@@ -140,16 +141,16 @@ class Engine:
             if not journal.hear(connection, record.topic, meta.id):
                 self._watch.duplicate(record.topic)
                 return False
-            self._judge(connection, record, meta)
+            self._judge(connection, record, meta, span)
         self._watch.handled(record.topic, time.perf_counter() - begin)
         return True
 
-    def _judge(self, connection: Connection[Any], record: Record, meta: Meta) -> bool:
+    def _judge(self, connection: Connection[Any], record: Record, meta: Meta, span: ControlSpan) -> bool:
         """Run the handler; False where the record has to wait for another."""
         try:
             with connection.transaction():  # a savepoint: what a refusing handler wrote is undone, the record is heard all the same
                 event = self._decode(record)
-                spans.describe(event)
+                span.set(facts_of(event))
                 said = self.service.handlers[type(event)](event, self.service.ports(Transaction(connection, meta)))
         except Rejected as error:
             self._bury(connection, record, meta, error)
@@ -184,7 +185,7 @@ class Engine:
             meta = _meta(record, span.traceparent)
             if age > PATIENCE:
                 self._bury(connection, record, meta, Rejected("antecedent-missing", "what this event rests on never came"))
-            elif not self._judge(connection, record, meta):
+            elif not self._judge(connection, record, meta, span):
                 return False
             return journal.unpark(connection, record)
 
@@ -230,14 +231,19 @@ class Engine:
         to = saying if isinstance(saying, ToStream) else None
         event = to.event if to else saying
         assert isinstance(event, Event)
+        topic = topic_name(type(event), to.stream if to else None)
         return journal.Letter(
             id=number,
-            topic=topic_name(type(event), to.stream if to else None),
+            topic=topic,
             partition=to.partition if to else None,
             key=event.kafka_key(),
             value=wire.encode(event, self._registry),
-            headers=envelope.headers(number, self.service.name, event.ce_type(), meta.now, meta.traceparent, meta.id),
+            headers=self._headers(number, topic, meta, event),
         )
+
+    def _headers(self, number: str, topic: str, meta: Meta, event: Event) -> envelope.Headers:
+        traceparent = spans.sending(topic, number, meta, event)
+        return envelope.headers(number, self.service.name, event.ce_type(), meta.now, traceparent, meta.id)
 
     def _bury(self, connection: Connection[Any], record: Record, meta: Meta, error: Rejected) -> None:
         letter = dead_letter(record, error, self.service.name, self._version, meta.now)

@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from psycopg import Connection, OperationalError
 
 from tidemill.bus.control import journal
+from tidemill.bus.producer import configuration
 from tidemill.errors import Transient
 from tidemill.settings import Settings
 
@@ -25,8 +26,9 @@ _LOOK_AGAIN = 1.0
 class Relay:
     """`run` in a thread of its own. `leading` is set once this process leads its service."""
 
-    def __init__(self, settings: Settings, said: threading.Event, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, name: str, said: threading.Event, stop: threading.Event) -> None:
         self.leading = threading.Event()
+        self._name = name
         self._settings, self._said, self._stop = settings, said, stop
 
     def run(self) -> None:
@@ -82,18 +84,7 @@ class Relay:
             raise Transient(f"{lost.topic} did not take {lost.id}: {answers.get(lost.number)}")
 
     def _producer(self) -> Producer:
-        return Producer(
-            {
-                "bootstrap.servers": self._settings.kafka,
-                "enable.idempotence": True,
-                "enable.gapless.guarantee": True,
-                "acks": "all",
-                "linger.ms": 0,
-                "message.max.bytes": 10_485_760,
-                "message.timeout.ms": 0,
-                **self._settings.librdkafka,
-            }
-        )
+        return Producer({**configuration(self._settings, self._name), "delivery.report.only.error": False, "linger.ms": 0})
 
 
 def _answer(answers: dict[int, KafkaError | None], number: int) -> Callable[[KafkaError | None, Any], None]:

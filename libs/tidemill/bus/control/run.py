@@ -12,6 +12,7 @@ from functools import partial
 
 from psycopg_pool import ConnectionPool
 
+from tidemill import telemetry
 from tidemill.bus.control import journal
 from tidemill.bus.control.agents import Agents, die
 from tidemill.bus.control.clock import Clock
@@ -47,6 +48,7 @@ def run(service: ControlService, settings: Settings, sidecars: Sequence[Sidecar]
     )
     watch = Observed(service, settings, pool)
     engine = Engine(service, pool, Registry(settings.schema_registry), watch, stop)
+    telemetry.setup(service.name, settings)
     pool.open()
     with watch:
         try:
@@ -54,6 +56,7 @@ def run(service: ControlService, settings: Settings, sidecars: Sequence[Sidecar]
         finally:
             stop.set()
             pool.close(timeout=2.0)
+            telemetry.shutdown()
 
 
 async def _live(
@@ -62,7 +65,7 @@ async def _live(
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, _end, stop, engine, ended)
-    relay = Relay(settings, engine.said, stop)
+    relay = Relay(settings, service.name, engine.said, stop)
     try:
         await asyncio.to_thread(engine.persist, partial(_migrate, engine))
         threads = [_thread("relay", relay.run)]
@@ -76,6 +79,7 @@ async def _live(
     threads += [_thread("clock", Clock(engine, stop).run)]
     threads += [_thread(f"sidecar {number}", partial(sidecar, engine, stop)) for number, sidecar in enumerate(sidecars)]
     await ended.wait()
+    watch.draining()
     await asyncio.wait_for(agents.stop(), 5.0)
     await asyncio.to_thread(_join, threads)
 

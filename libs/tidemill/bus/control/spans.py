@@ -1,44 +1,23 @@
-"""Spans of the control plane, after OpenTelemetry's messaging conventions. Control events are always traced.
+"""Spans of the control plane, after OpenTelemetry's messaging conventions: `process T` around a transaction, `send T` per event said.
 
-An event's span follows from the `traceparent` in its headers, and what its handler says carries this span's: so one trace leads from
-a cause to its run, version, approval and switch.
+What a handler says bears the `traceparent` of its `send`: so one trace leads from a cause to its run, version, approval and switch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 
-from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-from tidemill.bus.control.service import Due
+from tidemill.bus.control.service import Due, Meta
 from tidemill.events import envelope
 from tidemill.events.base import Event
 from tidemill.events.dead import Record
-
-_TRACER = trace.get_tracer("tidemill.control")
-_CONTEXT = TraceContextTextMapPropagator()
-_NAMED = ("stream", "model", "version", "run", "approval", "alert", "rollout", "artifact", "verdict", "position")
-"""Fields of events that people look for."""
-
-Attributes = dict[str, str | int]
+from tidemill.telemetry import ControlSpan, control_span, facts_of
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The running span."""
-
-    traceparent: str | None
-
-
-@contextmanager
-def taking(service: str, record: Record) -> Iterator[Span]:
+def taking(service: str, record: Record) -> AbstractContextManager[ControlSpan]:
     """Around a record's transaction."""
     read = envelope.parse(record.headers)
-    attributes: Attributes = {
+    attributes: dict[str, str | int] = {
         "messaging.system": "kafka",
         "messaging.operation.type": "process",
         "messaging.operation.name": "process",
@@ -49,39 +28,29 @@ def taking(service: str, record: Record) -> Iterator[Span]:
         "tidemill.event.id": read.id,
         "tidemill.service": service,
     }
-    with _span(f"process {record.topic}", trace.SpanKind.CONSUMER, attributes, read.traceparent) as span:
-        yield span
+    return control_span(f"process {record.topic}", read.traceparent, attributes)
 
 
-@contextmanager
-def firing(service: str, due: Due) -> Iterator[Span]:
+def firing(service: str, due: Due) -> AbstractContextManager[ControlSpan]:
     """Around a timer's transaction."""
-    attributes: Attributes = {"tidemill.timer": due.name, "tidemill.subject": due.subject, "tidemill.service": service}
-    with _span(f"timer {due.name}", trace.SpanKind.INTERNAL, attributes, due.traceparent) as span:
-        yield span
+    attributes = {"tidemill.timer": due.name, "tidemill.subject": due.subject, "tidemill.service": service}
+    return control_span(f"timer {due.name}", due.traceparent, attributes, kind="internal")
 
 
-@contextmanager
-def acting(service: str, cause: str, traceparent: str | None) -> Iterator[Span]:
+def acting(service: str, cause: str, traceparent: str | None) -> AbstractContextManager[ControlSpan]:
     """Around a transaction that the service begins of itself."""
-    attributes: Attributes = {"tidemill.cause": cause, "tidemill.service": service}
-    with _span(f"act {service}", trace.SpanKind.INTERNAL, attributes, traceparent) as span:
-        yield span
+    attributes = {"tidemill.cause": cause, "tidemill.service": service}
+    return control_span(f"act {service}", traceparent, attributes, kind="internal")
 
 
-def describe(event: Event) -> None:
-    """Put what people look for onto the running span."""
-    span = trace.get_current_span()
-    for name in _NAMED:
-        value = getattr(event, name, None)
-        if isinstance(value, str | int):
-            span.set_attribute(f"tidemill.{name}", value)
-
-
-@contextmanager
-def _span(name: str, kind: trace.SpanKind, attributes: Attributes, parent: str | None) -> Iterator[Span]:
-    context = _CONTEXT.extract({"traceparent": parent}) if parent else Context()
-    with _TRACER.start_as_current_span(name, context, kind, attributes):
-        carrier: dict[str, str] = {}
-        _CONTEXT.inject(carrier)
-        yield Span(carrier.get("traceparent"))
+def sending(topic: str, event_id: str, meta: Meta, event: Event) -> str:
+    """The `traceparent` of an event that is said."""
+    attributes = {
+        "messaging.system": "kafka",
+        "messaging.operation.type": "send",
+        "messaging.operation.name": "send",
+        "messaging.destination.name": topic,
+        "messaging.message.id": event_id,
+    }
+    with control_span(f"send {topic}", meta.traceparent, {**attributes, **facts_of(event, event_id)}, kind="producer") as span:
+        return span.traceparent

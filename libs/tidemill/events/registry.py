@@ -112,8 +112,8 @@ class Registry:
 def _judge(error: urllib.error.HTTPError, path: str) -> None:
     with error:
         text = error.read(2000).decode(errors="replace")
-    if error.code == 404:
-        return
+    if error.code == 404 or (error.code == 409 and path.startswith("/config/")):
+        return  # nothing there; or another process has just set the same rule
     if (error.code in _BUSY and "/versions" not in path) or error.code >= 500:
         raise Transient(f"the schema registry answered {error.code} to {path}: {text}")
     reason = "incompatible-schema" if error.code == 409 else "bad-schema"

@@ -28,7 +28,7 @@ class Bundle(BaseModel):
 
     def to_json(self) -> str:
         """The canonical text: declared order kept (a vector's fields follow it), no spaces, ids included."""
-        return _canonical(self._content() | {"ids": self.ids})
+        return _canonical(self.content() | {"ids": self.ids})
 
     @classmethod
     def from_json(cls, text: str) -> Bundle:
@@ -38,7 +38,7 @@ class Bundle(BaseModel):
     @cached_property
     def digest(self) -> str:
         """`sha256:...` of the content without ids."""
-        return _digest(self._content())
+        return _digest(self.content())
 
     @cached_property
     def data_digest(self) -> str:
@@ -65,7 +65,7 @@ class Bundle(BaseModel):
         """The models that a trigger asks."""
         return [model for model in self.models.values() if model.trigger_name == trigger]
 
-    def _content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True, exclude={"ids"})
 
 

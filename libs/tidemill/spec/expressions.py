@@ -18,7 +18,7 @@ from typing import Any, Final
 import polars as pl
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
+from sqlglot.errors import ParseError, SqlglotError
 
 from tidemill.errors import Refused
 from tidemill.spec.columns import Column, Kind, column_of
@@ -74,8 +74,10 @@ def compile(text: str, columns: Mapping[str, Any]) -> Expression:  # noqa: A001
 def _parse(text: str) -> exp.Expr:
     try:
         trees = sqlglot.parse(text, dialect="duckdb")
+    except ParseError as error:
+        raise BadExpression(f"no SQL expression: {error.errors[0]['description']}") from error
     except SqlglotError as error:
-        raise BadExpression(f"no SQL expression: {str(error).splitlines()[0]}") from error
+        raise BadExpression(f"no SQL expression: {error}") from error
     if len(trees) != 1 or trees[0] is None:
         raise BadExpression("one expression is expected")
     return trees[0]
@@ -112,6 +114,11 @@ class _Compiler:
 Rule = Callable[[_Compiler, exp.Expr], _Part]
 
 
+def _constant(value: float | str | bool | None, kind: Kind) -> pl.Expr:
+    """A value for each row. Not pl.lit: polars 2.1 gives one row for `lit == x` where x is constant by WHEN."""
+    return pl.repeat(value, pl.len(), dtype=_DTYPES[kind])
+
+
 def _column(to: _Compiler, node: exp.Expr) -> _Part:
     name = node.name
     if len(list(node.find_all(exp.Identifier))) != 1 or not name:
@@ -134,16 +141,16 @@ def _column(to: _Compiler, node: exp.Expr) -> _Part:
 def _literal(to: _Compiler, node: exp.Expr) -> _Part:
     if node.args.get("is_string"):
         text = str(node.this)
-        return _Part("text", pl.lit(text, pl.String), "'" + text.replace("'", "''") + "'")
+        return _Part("text", _constant(text, "text"), "'" + text.replace("'", "''") + "'")
     try:
         number = float(str(node.this))
     except ValueError as error:
         raise BadExpression(f"{node.this!r} is no number") from error
-    return _Part("number", pl.lit(number, pl.Float64), f"CAST('{number!r}' AS DOUBLE)")
+    return _Part("number", _constant(number, "number"), f"CAST('{number!r}' AS DOUBLE)")
 
 
 def _truth(to: _Compiler, node: exp.Expr) -> _Part:
-    return _Part("boolean", pl.lit(bool(node.this), pl.Boolean), "TRUE" if node.this else "FALSE")
+    return _Part("boolean", _constant(bool(node.this), "boolean"), "TRUE" if node.this else "FALSE")
 
 
 def _inner(to: _Compiler, node: exp.Expr) -> _Part:
@@ -225,7 +232,7 @@ def _case(to: _Compiler, node: exp.Expr) -> _Part:
     values = to.alike([arm.args["true"] for arm in arms] + ([default] if default is not None else []))
     kind = values[0].kind
     last = values[len(arms)] if default is not None else None
-    polars = last.polars if last else pl.lit(None, _DTYPES[kind])
+    polars = last.polars if last else _constant(None, kind)
     duckdb = last.duckdb if last else "NULL"
     whens: list[str] = []
     conditions = [to.typed(arm.this, "boolean") for arm in arms]
@@ -249,7 +256,7 @@ def _nullif(to: _Compiler, node: exp.Expr) -> _Part:
     same = (left.polars == right.polars).fill_null(False)
     return _Part(
         left.kind,
-        pl.when(same).then(pl.lit(None, _DTYPES[left.kind])).otherwise(left.polars),
+        pl.when(same).then(_constant(None, left.kind)).otherwise(left.polars),
         f"NULLIF({left.duckdb}, {right.duckdb})",
     )
 

@@ -1,0 +1,32 @@
+"""Which code made something: a digest over the files of packages."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def code_digest(*packages: str) -> str:
+    """`sha256:...` over the sorted paths and bytes of the packages' Python files. Raises ModuleNotFoundError."""
+    digest = hashlib.sha256()
+    for package in sorted(packages):
+        for name, file in sorted(_files(package)):
+            digest.update(f"{name}\0".encode())
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _files(package: str) -> Iterator[tuple[str, Path]]:
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError(package)
+    origin = Path(found.origin)
+    if origin.name != "__init__.py":
+        yield package, origin
+        return
+    for file in origin.parent.rglob("*.py"):
+        yield f"{package}/{file.relative_to(origin.parent).as_posix()}", file

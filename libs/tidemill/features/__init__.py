@@ -1,0 +1,1 @@
+"""Windowed features over a log: declared as views, folded by kernels, read at each trigger (R15-R17)."""

@@ -1,0 +1,203 @@
+"""From a bundle to what the fold needs: tables, trigger vectors, label joins. Compiled once per spec."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.events.fixed import dtype_of
+from tidemill.events.identity import hash64
+from tidemill.features import kernels
+from tidemill.features.vector import event_columns, vector_schema
+from tidemill.spec import Bundle
+from tidemill.spec.expressions import Expression
+from tidemill.spec.expressions import compile as expression
+from tidemill.spec.model import ModelSpec
+from tidemill.spec.stream import FeatureSpec, ViewSpec
+from tidemill.spec.values import format_duration
+from tidemill.spec.windows import slide
+
+I8 = npt.NDArray[np.int64]
+
+_AGGREGATES = {
+    "count": (kernels.AGG_COUNT, kernels.COUNT),
+    "sum": (kernels.AGG_SUM, kernels.SUM),
+    "mean": (kernels.AGG_MEAN, kernels.SUM),
+    "min": (kernels.AGG_MIN, kernels.MIN),
+    "max": (kernels.AGG_MAX, kernels.MAX),
+    "last": (kernels.AGG_LAST, kernels.LAST),
+    "std": (kernels.AGG_STD, kernels.MOMENTS),
+}
+"""Aggregation -> (how a window is read, which statistic it needs)."""
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """One view at one slide. `kinds`/`sources` say what each statistic column is and of which value; the four arrays after
+    them say for each feature how it is read. `identity` is equal for tables whose state is interchangeable.
+    """
+
+    view: str
+    source: str
+    entity: tuple[str, ...]
+    where: Expression | None
+    values: tuple[Expression, ...]
+    names: tuple[str, ...]
+    slide: int
+    ring: int
+    late_tiles: int
+    kinds: I8
+    sources: I8
+    aggs: I8
+    columns: I8
+    counters: I8
+    widths: I8
+
+    @cached_property
+    def identity(self) -> tuple[object, ...]:
+        """What decides the table's state, and nothing else."""
+        where = self.where.text if self.where else None
+        values = tuple(value.text for value in self.values)
+        return self.source, self.entity, where, values, self.slide, self.ring, tuple(self.kinds), tuple(self.sources)
+
+
+@dataclass(frozen=True)
+class TriggerPlan:
+    """One trigger's vector: its dtype, its own columns, and the tables (by number) that it reads."""
+
+    name: str
+    source: str
+    event: tuple[str, ...]
+    schema_id: int
+    dtype: np.dtype[np.void]
+    tables: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LabelPlan:
+    """One model's label: which triggers wait, what resolves them, for how long (us, stream time)."""
+
+    model: str
+    model_hash: int
+    trigger_source: str
+    source: str
+    match: str
+    value: Expression
+    within: int
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What decides the join's state, and nothing else."""
+        return self.model, self.trigger_source, self.source, self.match, self.value.text, self.within
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of a stream's fold."""
+
+    bundle: Bundle
+    tables: tuple[TablePlan, ...]
+    triggers: tuple[TriggerPlan, ...]
+    labels: tuple[LabelPlan, ...]
+
+    def trigger_of(self, source: str) -> TriggerPlan | None:
+        """The trigger that a source's events are."""
+        return next((trigger for trigger in self.triggers if trigger.source == source), None)
+
+
+@lru_cache(maxsize=16)
+def compile_text(content: str) -> Plan:
+    """`compile` of a bundle's JSON."""
+    return compile(Bundle.from_json(content))
+
+
+def compile(bundle: Bundle) -> Plan:  # noqa: A001
+    """The plan of a checked bundle."""
+    tables = tuple(table for name, view in bundle.stream.views.items() for table in _tables(bundle, name, view))
+    triggers = tuple(_trigger(bundle, name, tables) for name in bundle.stream.triggers)
+    return Plan(bundle, tables, triggers, tuple(_label(bundle, model) for model in bundle.models.values()))
+
+
+def _tables(bundle: Bundle, name: str, view: ViewSpec) -> list[TablePlan]:
+    slides = {slide(window) for feature in view.features.values() for window in feature.over}
+    return [_table(bundle, name, view, step) for step in sorted(slides)]
+
+
+def _table(bundle: Bundle, name: str, view: ViewSpec, step: int) -> TablePlan:
+    known = bundle.columns(view.source)
+    chosen = [
+        (feature_name, feature, window)
+        for feature_name, feature in view.features.items()
+        for window in feature.over
+        if slide(window) == step
+    ]
+    texts = list(dict.fromkeys(feature.of for _, feature, _ in chosen if feature.of is not None))
+    layout = _layout([feature for _, feature, _ in chosen], texts)
+    late = -(-view.lateness // step)
+    reads = [_read(feature, texts, layout) for _, feature, _ in chosen]
+    return TablePlan(
+        view=name,
+        source=view.source,
+        entity=tuple(bundle.stream.entities[view.entity]),
+        where=expression(view.where, known) if view.where else None,
+        values=tuple(expression(text, known) for text in texts),
+        names=tuple(f"{name}__{feature_name}__{format_duration(window)}" for feature_name, _, window in chosen),
+        slide=step,
+        ring=max(window for _, _, window in chosen) // step + late,
+        late_tiles=late,
+        kinds=_ints([kind for kind, _ in layout]),
+        sources=_ints([value for _, value in layout]),
+        aggs=_ints([agg for agg, _, _ in reads]),
+        columns=_ints([column for _, column, _ in reads]),
+        counters=_ints([counter for _, _, counter in reads]),
+        widths=_ints([window // step for _, _, window in chosen]),
+    )
+
+
+def _layout(features: list[FeatureSpec], texts: list[str]) -> list[tuple[int, int]]:
+    """(statistic, value) of each column: only what some feature reads. Every value has its count; moments take three columns."""
+    wanted: dict[tuple[int, int], None] = {}
+    for feature in features:
+        if feature.of is None:
+            wanted[kernels.ROWS, 0] = None
+            continue
+        value = texts.index(feature.of)
+        wanted[kernels.COUNT, value] = None
+        wanted[_AGGREGATES[feature.agg][1], value] = None
+    return [column for kind, value in wanted for column in [(kind, value)] * (3 if kind == kernels.MOMENTS else 1)]
+
+
+def _read(feature: FeatureSpec, texts: list[str], layout: list[tuple[int, int]]) -> tuple[int, int, int]:
+    """(aggregation, its column, the column that counts) of a feature."""
+    agg, kind = _AGGREGATES[feature.agg]
+    if feature.of is None:
+        rows = layout.index((kernels.ROWS, 0))
+        return agg, rows, rows
+    value = texts.index(feature.of)
+    return agg, layout.index((kind, value)), layout.index((kernels.COUNT, value))
+
+
+def _trigger(bundle: Bundle, name: str, tables: tuple[TablePlan, ...]) -> TriggerPlan:
+    source, views = bundle.stream.triggers[name].source, bundle.views_of(name)
+    return TriggerPlan(
+        name=name,
+        source=source,
+        event=tuple(event_columns(bundle, name)),
+        schema_id=bundle.ids.get(f"vector:{name}", 0),
+        dtype=dtype_of(vector_schema(bundle, name)),
+        tables=tuple(number for number, table in enumerate(tables) if table.view in views),
+    )
+
+
+def _label(bundle: Bundle, model: ModelSpec) -> LabelPlan:
+    label = model.label
+    value = expression(label.value, bundle.columns(label.source))
+    source = model.trigger_source(bundle)
+    return LabelPlan(model.model, hash64(model.model.encode()), source, label.source, label.match, value, label.within)
+
+
+def _ints(values: list[int]) -> I8:
+    return np.array(values, np.int64)

@@ -1,0 +1,1 @@
+"""The feature store: vectors and outcomes as a fold of the log."""

@@ -1,0 +1,107 @@
+"""A batch's events by source, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from tidemill.events.columnar import Decoder
+from tidemill.events.identity import hash64_column, hash64_compound
+from tidemill.spec.columns import Column
+from tidemill.spec.expressions import Expression
+
+I8 = npt.NDArray[np.int64]
+F8 = npt.NDArray[np.float64]
+U8 = npt.NDArray[np.uint64]
+
+_DTYPES = {"number": pl.Float64, "boolean": pl.Boolean, "text": pl.String}
+
+
+@dataclass
+class Events:
+    """One source's events of a batch that could be decoded, in log order; `index` is each one's place in the batch."""
+
+    index: I8
+    frame: pl.DataFrame
+    _hashes: dict[str, U8] = field(default_factory=dict)
+    _values: dict[str, F8] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def instants(self, name: str) -> I8:
+        """A column of times, us."""
+        return self.frame[name].cast(pl.Int64).to_numpy()
+
+    def numbers(self, name: str) -> F8:
+        """A column as doubles: booleans 0 and 1, null NaN."""
+        return _doubles(self.frame[name])
+
+    def value(self, expression: Expression) -> F8:
+        """An expression's value per event, as `numbers`."""
+        found = self._values.get(expression.text)
+        if found is None:
+            found = self._values[expression.text] = _doubles(self.frame.select(expression.polars.alias("x"))["x"])
+        return found
+
+    def holds(self, expression: Expression | None) -> npt.NDArray[np.bool_]:
+        """Whether a condition is true per event; no condition always is."""
+        return np.ones(len(self), np.bool_) if expression is None else self.value(expression) == 1.0
+
+    def hashes(self, name: str) -> U8:
+        """A column's values as hashes; null is 0."""
+        found = self._hashes.get(name)
+        if found is None:
+            found = self._hashes[name] = hash64_column(self.frame[name])
+        return found
+
+    def key(self, names: Sequence[str]) -> U8:
+        """The key of an entity; 0 where any part of it is null."""
+        if len(names) == 1:
+            return self.hashes(names[0])
+        parts = [self.hashes(name) for name in names]
+        return np.where(np.all([part != 0 for part in parts], axis=0), hash64_compound(parts), np.uint64(0))
+
+
+def read(
+    values: Sequence[bytes], index: I8, ids: I8, decoders: Mapping[int, Decoder], known: Mapping[str, Column]
+) -> tuple[Events, list[int]]:
+    """The events at `index` of `values`, written by schemas `ids`, with the columns of `known`; and those that cannot be decoded."""
+    frames, places, bad = [], [], []
+    for schema_id in np.unique(ids).tolist():
+        chosen = index[ids == schema_id]
+        decoder = decoders.get(schema_id)
+        if decoder is None:
+            bad += chosen.tolist()
+            continue
+        decoded = decoder.decode([values[i] for i in chosen.tolist()])
+        bad += [int(chosen[i]) for i, _ in decoded.bad]
+        frames.append(_with_columns(decoded.frame, known))
+        places.append(chosen[decoded.good])
+    if len(frames) == 1:
+        return Events(places[0], frames[0]), bad
+    if not frames:
+        return Events(
+            np.zeros(0, np.int64), pl.DataFrame(schema={name: _DTYPES.get(column.kind) for name, column in known.items()})
+        ), bad
+    together = np.concatenate(places)
+    order = np.argsort(together, kind="stable")
+    return Events(together[order], pl.concat(frames, how="vertical_relaxed")[order]), bad
+
+
+def _with_columns(frame: pl.DataFrame, known: Mapping[str, Column]) -> pl.DataFrame:
+    """The spec's columns; one that the writer's schema did not have yet is null."""
+    lacking = [
+        pl.lit(None, _DTYPES[known[name].kind]).alias(name)
+        for name in known
+        if name not in frame.columns and known[name].kind in _DTYPES
+    ]
+    return frame.with_columns(lacking) if lacking else frame
+
+
+def _doubles(column: pl.Series) -> F8:
+    return column.cast(pl.Float64).fill_null(float("nan")).to_numpy()

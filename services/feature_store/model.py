@@ -1,0 +1,38 @@
+"""The state of the fold, and what it is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tidemill.features.labels import Join
+from tidemill.features.plan import Plan, TablePlan
+from tidemill.features.tables import Table
+
+
+@dataclass
+class State:
+    """One shard's state. Without a plan (before the first spec) only control records pass."""
+
+    stream: str
+    seq: int = 0
+    """The number of the next record in the output partition."""
+    plan: Plan | None = None
+    content: str = ""
+    """The bundle's text, which the plan was compiled from."""
+    tables: list[Table] = field(default_factory=list)
+    joins: list[Join] = field(default_factory=list)
+
+    def adopt(self, plan: Plan, content: str) -> None:
+        """Follow another spec: views and labels that did not change keep their state, others begin empty."""
+        tables = {table.plan.identity: table for table in self.tables}
+        joins = {join.plan.identity: join for join in self.joins}
+        self.tables = [_kept(tables.get(one.identity), one) for one in plan.tables]
+        self.joins = [joins.get(one.identity) or Join.empty(one) for one in plan.labels]
+        self.plan, self.content = plan, content
+
+
+def _kept(table: Table | None, plan: TablePlan) -> Table:
+    if table is None:
+        return Table.empty(plan)
+    table.plan = plan  # names and the order of features may differ
+    return table

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from tidemill.bus.client import common, log, trouble
 from tidemill.errors import Transient
 
 if TYPE_CHECKING:
     from tidemill.settings import Settings
-
-log = logging.getLogger(__name__)
 
 READ_AT_ONCE: Final = 5_000
 PATIENCE: Final = 30.0
@@ -31,7 +29,7 @@ def member(settings: Settings, service: str) -> Consumer:
     place = hashlib.sha256(str(settings.data_dir.resolve()).encode()).hexdigest()[:12]
     return Consumer(
         {
-            **_common(settings, service),
+            **_reading(settings, service),
             "group.id": f"tidemill-{service}",
             "group.instance.id": f"{service}-{socket.gethostname()}-{place}",
             "partition.assignment.strategy": "range",
@@ -47,7 +45,7 @@ def member(settings: Settings, service: str) -> Consumer:
 def reader(settings: Settings, name: str = "reader") -> Consumer:
     """A consumer without a group: for `assign`."""
     return Consumer(
-        {**_common(settings, name), "group.id": f"tidemill-{name}-reader", "enable.partition.eof": True, **settings.librdkafka}
+        {**_reading(settings, name), "group.id": f"tidemill-{name}-reader", "enable.partition.eof": True, **settings.librdkafka}
     )
 
 
@@ -122,14 +120,9 @@ def _judge(error: KafkaError, message: Message) -> None:
         log.warning("kafka", extra={"error": error.str(), "topic": message.topic()})
 
 
-def _trouble(error: KafkaError) -> None:
-    log.warning("kafka", extra={"error": error.str(), "client": "consumer"})
-
-
-def _common(settings: Settings, name: str) -> dict[str, Any]:
+def _reading(settings: Settings, name: str) -> dict[str, Any]:
     return {
-        "bootstrap.servers": settings.kafka,
-        "client.id": f"tidemill-{name}",
+        **common(settings, name),
         "enable.auto.commit": False,
         "auto.offset.reset": "error",  # places are given; where one does not exist, going on would be a silent loss
         "check.crcs": True,
@@ -138,8 +131,5 @@ def _common(settings: Settings, name: str) -> dict[str, Any]:
         "queued.max.messages.kbytes": 16_384,  # what bounds a reader's memory
         "fetch.message.max.bytes": 2_097_152,
         "receive.message.max.bytes": 67_108_864,
-        "socket.nagle.disable": True,
-        "reconnect.backoff.max.ms": 1_000,
-        "log.connection.close": False,
-        "error_cb": _trouble,
+        "error_cb": trouble,
     }

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, Message, Producer
 
+from tidemill.bus.client import common, trouble
+
 if TYPE_CHECKING:
     from tidemill.bus.fold import Headers
     from tidemill.settings import Settings
-
-log = logging.getLogger(__name__)
 
 MAX_BYTES: Final = 10_485_760
 """The largest record that any topic takes (a dead letter that holds the largest raw record)."""
@@ -77,7 +76,7 @@ class Sender:
         self._failed = self._failed or error
 
     def _trouble(self, error: KafkaError) -> None:
-        log.warning("kafka", extra={"error": error.str(), "client": "producer"})
+        trouble(error)
         if error.fatal():
             self._failed = self._failed or error
 
@@ -90,21 +89,17 @@ def gapless(settings: Settings, name: str, **over: Any) -> Sender:
 def configuration(settings: Settings, name: str) -> dict[str, Any]:
     """What librdkafka is told for a gapless producer; the settings' own table comes last."""
     return {
-        "bootstrap.servers": settings.kafka,
-        "client.id": f"tidemill-{name}",
+        **common(settings, name),
         "enable.idempotence": True,
         "acks": "all",
         "message.timeout.ms": 0,  # never give a record up: a hole would be silent
         "enable.gapless.guarantee": True,
         "delivery.report.only.error": True,
         "linger.ms": 1,
-        "socket.nagle.disable": True,
         "compression.type": "lz4",
         "message.max.bytes": MAX_BYTES,
         "batch.size": 1_000_000,
         "queue.buffering.max.messages": 200_000,
         "queue.buffering.max.kbytes": 65_536,
-        "reconnect.backoff.max.ms": 1_000,
-        "log.connection.close": False,
         **settings.librdkafka,
     }

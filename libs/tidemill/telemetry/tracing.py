@@ -53,6 +53,12 @@ def now() -> int:
     return time.time_ns()
 
 
+def new_reference(trace: int = 0) -> Reference:
+    """A fresh span, of a fresh trace where none is given."""
+    ids = RandomIdGenerator()
+    return Reference(trace or ids.generate_trace_id(), ids.generate_span_id())
+
+
 class _Ids(RandomIdGenerator):
     """Random ids, or those that the caller gave for the next span of this thread."""
 
@@ -188,8 +194,8 @@ def control_span(
     `cause` is the `traceparent` of the event that led to it; without one a new trace begins. `links` are such headers too. An error
     marks the span and goes on.
     """
-    parent, ids = parse_traceparent(cause), RandomIdGenerator()
-    reference = Reference(parent.trace if parent else ids.generate_trace_id(), ids.generate_span_id())
+    parent = parse_traceparent(cause)
+    reference = new_reference(parent.trace if parent else 0)
     if _current is None:
         yield ControlSpan(reference)
         return

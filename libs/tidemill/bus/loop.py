@@ -1,0 +1,289 @@
+"""The data plane's loop: records in, a pure fold, records out; exactly once by position (R1, R3, R4, R5).
+
+    run(FeatureStore(...), Settings.load())
+
+Kill it at any moment: the next life starts at the newest snapshot that the outputs, the inputs and the group's offsets bear out, folds
+forward, and says only what the outputs do not have.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from tidemill import telemetry
+from tidemill.bus import metrics
+from tidemill.bus.consumer import good, member, reader, take
+from tidemill.bus.fold import Batch, Fold, State
+from tidemill.bus.health import Health, open_door
+from tidemill.bus.intake import grouped, intake
+from tidemill.bus.limit import DeadShare
+from tidemill.bus.producer import gapless
+from tidemill.bus.running import Running, Shard, with_sidecars
+from tidemill.bus.snapshot import shelf
+from tidemill.bus.tail import Lookup
+from tidemill.bus.trail import Trail
+from tidemill.bus.worker import Opening, Worker
+from tidemill.errors import Transient
+from tidemill.events.registry import Registry
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+    from tidemill.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+PATIENCE: Final = 120.0
+"""Seconds to wait for something that is away, within the 300 after which the group would give the partitions to another."""
+CHORES: Final = 0.25
+"""Seconds between looks at lag and snapshots."""
+DRAIN: Final = 6.0
+"""Seconds that the broker has to acknowledge what is under way when the process is to end."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How much at once, and how often a state is written."""
+
+    batch: int = 4_000
+    """Most records in a step."""
+    idle: float = 0.1
+    """Seconds to wait for the first record."""
+    snapshot_records: int = 100_000
+    snapshot_seconds: float = 20.0
+    """A snapshot is due after so many records, or so long after the last one if there were any."""
+
+
+class _Stopped(Exception):
+    """The process was asked to end while it waited."""
+
+
+def run(
+    fold: Fold[State],
+    settings: Settings,
+    sidecars: Sequence[Callable[[Running[State]], None]] = (),
+    doors: Callable[[Running[State]], Sequence[APIRouter]] = lambda _: (),
+    pace: Pace | None = None,
+) -> None:
+    """Run a service until SIGTERM or SIGINT; raises SystemExit when it cannot go on.
+
+    `sidecars` run in threads of their own until `Running.stop` is set; one that raises ends the process. `doors` gives the routers of
+    the service's HTTP door.
+    """
+    telemetry.setup(fold.name, settings)
+    loop = Loop(fold, settings, pace or Pace(snapshot_seconds=settings.snapshot_seconds))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.running.stop.set())
+    door = open_door(loop.health, settings, doors(loop.running))
+    try:
+        with_sidecars(loop.running, sidecars, loop.go)
+    except Exception as error:
+        log.critical("stopped", exc_info=error)
+        raise SystemExit(1) from None
+    finally:
+        if door is not None:
+            door.close()
+        telemetry.shutdown()
+
+
+class Loop(Generic[State]):
+    """One process's part of a fold: the partitions that the group gives it."""
+
+    def __init__(self, fold: Fold[State], settings: Settings, pace: Pace) -> None:
+        self.health: Final = Health(fold.name)
+        self._fold, self._settings, self._pace = fold, settings, pace
+        self._inputs = {source.name: source for source in fold.inputs}
+        self._workers: dict[Shard, Worker[State]] = {}
+        self.running: Final[Running[State]] = Running(threading.Event(), self._workers)
+        self._consumer = member(settings, fold.name)
+        self._sender = gapless(settings, fold.name)
+        self._lookup = Lookup(reader(settings, fold.name))
+        self._schemas = Registry(settings.schema_registry)
+        self._writer = ThreadPoolExecutor(1, "snapshot")
+        self._dead = DeadShare()
+        self._chores_at = 0.0
+
+    def go(self) -> None:
+        """Fold until `running.stop` is set, then drain. Any error ends it as a kill would: with nothing committed that is not so."""
+        try:
+            patterns = [rf"^{name}\.({self._settings.streams})$" for name in self._inputs]
+            self._consumer.subscribe(patterns, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+            self._go_round()
+            self._drain()
+        finally:
+            self._workers.clear()
+            self._consumer.close()
+            self._lookup.close()
+            self._writer.shutdown()
+
+    def _go_round(self) -> None:
+        try:
+            while not self.running.stop.is_set():
+                polled = telemetry.now()
+                messages = good(take(self._consumer, self._pace.batch, self._pace.idle))
+                began = telemetry.now()
+                for (topic, partition), group in grouped(messages) if messages else ():
+                    self._take(topic, partition, group, (polled, began))
+                self.running.answer()
+                self._chores()
+        except _Stopped:
+            pass
+
+    def _take(self, topic: str, partition: int, messages: list[Message], moments: tuple[int, int]) -> None:
+        name, _, stream = topic.partition(".")
+        worker = self._workers.get((stream, partition))
+        if worker is None:  # revoked after it was polled: its next owner will read it
+            return
+        batch, place = intake(self._inputs[name], topic, partition, messages, worker.places[topic])
+        if batch is not None:
+            self._patiently(lambda: self._fold.prepare(worker.state, batch))
+            self._step(worker, batch, topic, moments)
+            self._balance(worker)
+        worker.places[topic] = place
+        worker.folded += len(messages)
+
+    def _step(self, worker: Worker[State], batch: Batch, topic: str, moments: tuple[int, int]) -> None:
+        trail = Trail(self._fold.name, batch, topic, *moments)
+        with metrics.STEP.time():
+            said = worker.step(batch)
+        trail.stepped = telemetry.now()
+        for output, rows in said:
+            self._sender.send(output.topic, output.partition, rows.keys, rows.values, trail.headers(output, rows))
+        sent = telemetry.now()
+        trail.record(sent)
+        self._dead.count(len(batch), sum(rows.failed for _, rows in said))
+        metrics.READ.labels(topic).inc(len(batch))
+        metrics.BATCH.observe(len(batch))
+        metrics.LATENCY.labels(topic).observe(sent / 1e9 - int(batch.times[0]) / 1e3)
+
+    def _balance(self, worker: Worker[State]) -> None:
+        """Stop reading the inputs that the fold has enough of, and go on with those that it again wants."""
+        full = frozenset(self._fold.full(worker.state))
+        if full != worker.paused:
+            self._consumer.pause(_places(worker, full - worker.paused))
+            self._consumer.resume(_places(worker, worker.paused - full))
+            worker.paused = full
+
+    def _chores(self) -> None:
+        now = time.monotonic()
+        if now < self._chores_at:
+            return
+        self._chores_at = now + CHORES
+        self.health.beat()
+        self.health.state = "ready"
+        self.health.lag = sum(map(self._lag, self._workers.values()))
+        self._sender.poll()
+        for worker in self._workers.values():
+            self._finish_snapshot(worker)
+            self._begin_snapshot(worker, now)
+
+    def _lag(self, worker: Worker[State]) -> int:
+        total = 0
+        for topic, place in worker.places.items():
+            ends = self._consumer.get_watermark_offsets(TopicPartition(topic, worker.partition), cached=True)
+            lag = max(0, ends[1] - place.offset) if ends else 0
+            metrics.LAG.labels(topic, str(worker.partition)).set(lag)
+            total += lag
+        return total
+
+    def _begin_snapshot(self, worker: Worker[State], now: float) -> None:
+        """Write the state in another thread, once the broker has all that it has said; the copy is taken here."""
+        late = worker.folded > 0 and now - worker.stored_at >= self._pace.snapshot_seconds
+        if worker.writing or not (late or worker.folded >= self._pace.snapshot_records):
+            return
+        if self._sender.flush(1):
+            worker.stored_at, worker.folded, worker.standing = now, 0, worker.offsets()
+            worker.writing = self._writer.submit(worker.shelf.put, worker.stored())
+
+    def _finish_snapshot(self, worker: Worker[State], wait: bool = False) -> None:
+        """Commit what a written snapshot stands for."""
+        if worker.writing is None or not (wait or worker.writing.done()):
+            return
+        size, worker.writing = worker.writing.result(), None
+        metrics.SNAPSHOT_BYTES.labels(worker.stream, str(worker.partition)).set(size)
+        try:
+            self._consumer.commit(offsets=worker.standing, asynchronous=False)
+        except KafkaException as error:  # the group has moved on: an older commit only means folding more again
+            log.warning("commit refused", extra={"stream": worker.stream, "partition": worker.partition, "error": str(error)})
+
+    def _leave(self, worker: Worker[State]) -> None:
+        """Bring a worker to rest: all acknowledged, written, committed."""
+        self._finish_snapshot(worker, wait=True)
+        if worker.folded and self._sender.flush(DRAIN):
+            worker.folded, worker.standing = 0, worker.offsets()
+            worker.writing = self._writer.submit(worker.shelf.put, worker.stored())
+            self._finish_snapshot(worker, wait=True)
+
+    def _drain(self) -> None:
+        self.health.state = "draining"
+        if not self._sender.flush(DRAIN):
+            raise RuntimeError(
+                f"the broker did not acknowledge everything within {DRAIN:.0f} s; the next start says the rest again"
+            )
+        for worker in self._workers.values():
+            self._leave(worker)
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        shards: dict[Shard, list[str]] = {}
+        for place in partitions:
+            shards.setdefault((place.topic.partition(".")[2], place.partition), []).append(place.topic)
+        for shard, topics in shards.items():
+            self._workers[shard] = self._patiently(partial(self._open, shard, topics))
+        starts = [place for shard, topics in shards.items() for place in _starts(self._workers[shard], topics)]
+        consumer.assign(starts)
+
+    def _open(self, shard: Shard, topics: list[str]) -> Worker[State]:
+        stream, partition = shard
+        try:
+            found = self._consumer.committed([TopicPartition(topic, partition) for topic in topics], timeout=30)
+        except KafkaException as error:
+            raise Transient(f"the group's offsets are not there: {error}") from error
+        committed = {place.topic: max(0, place.offset) for place in found}
+        own = shelf(self._settings.data_dir, self._fold.name, stream, partition)
+        return Opening(self._fold, stream, partition, topics, committed, own, self._lookup, self._schemas).open()
+
+    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        for shard in {(place.topic.partition(".")[2], place.partition) for place in partitions}:
+            if worker := self._workers.pop(shard, None):
+                self._leave(worker)
+
+    def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        """Another has them already: nothing of them is to be written or committed."""
+        for place in partitions:
+            self._workers.pop((place.topic.partition(".")[2], place.partition), None)
+
+    def _patiently(self, action: Callable[[], Answer]) -> Answer:
+        """The action's result, tried again while something is away; Transient after two minutes, and the supervisor's turn."""
+        until, pause = time.monotonic() + PATIENCE, 0.05
+        while True:
+            try:
+                return action()
+            except Transient as error:
+                if time.monotonic() > until:
+                    raise
+                self.health.state = "waiting"
+                metrics.RETRIES.inc()
+                log.warning("waiting", extra={"why": str(error)})
+            if self.running.stop.wait(pause):
+                raise _Stopped
+            pause = min(2 * pause, 2.0)
+
+
+def _places(worker: Worker[Any], names: frozenset[str]) -> list[TopicPartition]:
+    return [TopicPartition(topic, worker.partition) for topic in worker.places if topic.partition(".")[0] in names]
+
+
+def _starts(worker: Worker[Any], topics: list[str]) -> list[TopicPartition]:
+    return [TopicPartition(topic, worker.partition, worker.places[topic].offset) for topic in topics]

@@ -1,0 +1,165 @@
+"""The spans of a batch: one per traced record that comes of it, and `poll`, `process`, `send` around them.
+
+A record is traced when it bears a `traceparent`; a row when its cause is, when it is about a traced trigger, or when it is a control
+event. A batch without any costs one look at its headers.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from tidemill import telemetry
+from tidemill.bus.fold import Batch, Headers, Rows
+from tidemill.bus.output import Output
+from tidemill.events.envelope import TRACEPARENT
+from tidemill.events.identity import hash64, sampled, span_id
+from tidemill.telemetry import Moment, Reference
+from tidemill.telemetry.references import linked, vector_of
+from tidemill.telemetry.tracing import EVENT_ID, Attributes
+
+_POSITION: Final = struct.Struct("<5x8xd")
+
+
+@dataclass(slots=True)
+class _Span:
+    """A row's span, before it is known when the row was sent."""
+
+    name: str
+    reference: Reference
+    parent: Reference | None
+    links: list[Reference]
+    attributes: Attributes
+
+
+@dataclass(slots=True)
+class Trail:
+    """What a batch leaves in the traces."""
+
+    service: str
+    batch: Batch
+    topic: str
+    polled: int
+    """When the batch was asked for, and when it was there, ns."""
+    began: int
+    causes: dict[int, Reference] = field(default_factory=dict)
+    """The traced records of the batch."""
+    spans: dict[str, list[_Span]] = field(default_factory=dict)
+    """Of the rows, by output topic."""
+    stepped: int = 0
+    """When the fold was done."""
+
+    def __post_init__(self) -> None:
+        own = 1 if self.batch.log is not None else 0  # the log's own header comes first
+        bearing = [at for at, head in enumerate(self.batch.headers) if head is not None and len(head) > own]
+        found = ((at, telemetry.parse_traceparent(dict(self.batch.headers[at] or ()).get(TRACEPARENT))) for at in bearing)
+        self.causes = {at: reference for at, reference in found if reference is not None}
+
+    def headers(self, output: Output, rows: Rows) -> list[Headers | None] | None:
+        """The rows' headers, with `traceparent` where they are traced; None where no row has any."""
+        traced = self._control(output, rows) if output.spec.tail == "scan" else self._derived(output, rows)
+        if not traced:
+            return None if rows.headers is None else list(rows.headers)
+        self.spans.setdefault(output.topic, []).extend(traced.values())
+        headers: list[Headers | None] = [None] * len(rows) if rows.headers is None else list(rows.headers)
+        for at, span in traced.items():
+            headers[at] = [*(headers[at] or ()), (TRACEPARENT, telemetry.traceparent(span.reference).encode())]
+        return headers
+
+    def record(self, sent: int) -> None:
+        """Leave the spans; `sent` is when the rows were handed over, ns."""
+        if not self.causes and not self.spans:
+            return
+        for topic, spans in self.spans.items():
+            for span in spans:
+                attributes = {**span.attributes, "messaging.system": "kafka", "messaging.destination.name": topic}
+                moment = Moment(self.began, sent)
+                telemetry.record_span(span.name, span.reference, moment, span.parent, span.links, attributes)
+        self._around(sent)
+
+    def _derived(self, output: Output, rows: Rows) -> dict[int, _Span]:
+        """The spans of rows behind the log."""
+        places = self._traced(rows)
+        hops = [output.spec.hops[rows.hop[at] if rows.hop is not None else 0] for at in places]
+        spans: dict[int, _Span] = {}
+        for at, hop in zip(places, hops, strict=True):
+            spans[at] = self._row_span(output, rows, at, hop, _ordinal(rows, at))
+        return spans
+
+    def _traced(self, rows: Rows) -> list[int]:
+        traced = np.zeros(len(rows), np.bool_)
+        if self.causes and rows.cause is not None:
+            traced |= np.isin(rows.cause, np.fromiter(self.causes, np.int64, len(self.causes)))
+        if rows.about is not None and (share := telemetry.share()):
+            traced |= sampled(rows.about["id_hash"], share) & (rows.about["id_hash"] != 0)
+        found: list[int] = np.flatnonzero(traced).tolist()
+        return found
+
+    def _row_span(self, output: Output, rows: Rows, at: int, hop: str, ordinal: int) -> _Span:
+        position = int(_POSITION.unpack_from(rows.values[at])[0])
+        cause = self.causes.get(int(rows.cause[at])) if rows.cause is not None else None
+        vector = vector_of(rows.about[at], self.batch.partition) if rows.about is not None else None
+        trace = cause.trace if cause else vector.trace if vector else 0
+        reference = Reference(trace, span_id(trace, hop if not ordinal else f"{hop}.{ordinal}", self.batch.partition, position))
+        links = [vector] if vector and vector != reference else []
+        if rows.links is not None and (found := linked(rows.links[at])):
+            links.append(found)
+        key = rows.keys[at]
+        attributes: Attributes = {
+            "tidemill.stream": self.batch.stream,
+            "tidemill.partition": self.batch.partition,
+            "tidemill.position": position,
+            "tidemill.seq": rows.seq + at,
+            EVENT_ID: key.decode("utf-8", "replace") if key else None,
+        }
+        return _Span(hop, reference, cause or (vector if vector != reference else None), links, attributes)
+
+    def _control(self, output: Output, rows: Rows) -> dict[int, _Span]:
+        """The spans of control events that the fold says: all of one cause share a trace."""
+        high = hash64(f"{self.batch.stream}/{self.service}".encode())
+        spans = {}
+        for at, head in enumerate(rows.headers or ()):
+            event = dict(head)["ce_id"]
+            cause = int(rows.cause[at]) if rows.cause is not None else -1
+            place = f"{self.batch.partition}:{self.batch.seqs[cause]}" if cause >= 0 else event.decode()
+            trace = high << 64 | hash64(f"{self.batch.input}:{place}".encode())
+            links = [self.causes[cause]] if cause in self.causes else []
+            attributes: Attributes = {"tidemill.stream": self.batch.stream, EVENT_ID: event.decode()}
+            reference = Reference(trace, hash64(event))
+            spans[at] = _Span(f"say {output.topic}", reference, None, links, attributes)
+        return spans
+
+    def _around(self, sent: int) -> None:
+        causes, batch = list(self.causes.values()), self.batch
+        poll = telemetry.new_reference()
+        process = telemetry.new_reference(poll.trace)
+        about = _messaging(self.topic, batch.partition, len(batch))
+        telemetry.record_span(f"poll {self.topic}", poll, Moment(self.polled, self.began), None, causes, about, "client")
+        telemetry.record_span(f"process {self.topic}", process, Moment(self.began, self.stepped), poll, causes, about, "consumer")
+        for topic, spans in self.spans.items():
+            send, moment = telemetry.new_reference(poll.trace), Moment(self.stepped, sent)
+            links, about = [span.reference for span in spans], _messaging(topic, batch.partition, len(spans))
+            telemetry.record_span(f"send {topic}", send, moment, process, links, about, "producer")
+
+
+def _messaging(topic: str, partition: int, count: int) -> Attributes:
+    """OpenTelemetry's conventions for a batch (https://opentelemetry.io/docs/specs/semconv/messaging/kafka/)."""
+    return {
+        "messaging.system": "kafka",
+        "messaging.destination.name": topic,
+        "messaging.destination.partition.id": str(partition),
+        "messaging.batch.message_count": count,
+    }
+
+
+def _ordinal(rows: Rows, at: int) -> int:
+    """How many rows of the same hop the same cause has before this one."""
+    if rows.cause is None:
+        return 0
+    same = rows.cause[:at] == rows.cause[at]
+    if rows.hop is not None:
+        same &= rows.hop[:at] == rows.hop[at]
+    return int(np.count_nonzero(same))

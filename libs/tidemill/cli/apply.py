@@ -18,6 +18,7 @@ from tidemill.errors import Refused
 from tidemill.events import features as facts
 from tidemill.events import feed, log, predictions, progress, topics
 from tidemill.events.base import Event
+from tidemill.events.compatibility import broken
 from tidemill.events.identity import event_id
 from tidemill.events.registry import Registry
 from tidemill.events.spec import Applied
@@ -86,6 +87,8 @@ def plan_of(bundle: Bundle, settings: Settings) -> Plan:
     registry = Registry(settings.schema_registry)
     for source, schema in bundle.schemas.items():
         if reasons := registry.compatible(full_name(schema), schema):
+            before = previous.schemas.get(source) if previous else None
+            reasons = broken(before, schema, "BACKWARD") or reasons if before else reasons
             raise Refused("incompatible-schema", f"{bundle.stream.sources[source].schema_}: {'; '.join(reasons)}")
     return Plan(bundle, previous, cause, changes(previous, bundle))
 

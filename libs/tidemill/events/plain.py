@@ -26,7 +26,7 @@ def check_schema(schema: Schema) -> None:
 def plain(schema: Schema) -> Schema:
     """The record with every named type written out where it is used.
 
-    Logical types are dropped, but a field's instant type is kept as its `ticks`. Raises BadSchema: a recursive schema can
+    Logical types are dropped, but a field's logical type is kept as its `ticks`, and whether it has a default as `optional`. Raises BadSchema: a recursive schema can
     exhaust the stack, and an array of items without bytes can name any number of them in ten bytes.
     """
     if not isinstance(schema, dict) or schema.get("type") != "record":
@@ -59,7 +59,9 @@ class _Plain:
     def _field(self, field: Schema, namespace: str, within: tuple[str, ...]) -> Schema:
         arms = field["type"] if isinstance(field["type"], list) else [field["type"]]
         ticks = next((arm["logicalType"] for arm in arms if isinstance(arm, dict) and arm.get("logicalType")), None)
-        return {"name": field["name"], "type": self.kind(field["type"], namespace, within)} | ({"ticks": ticks} if ticks else {})
+        extras = {"ticks": ticks, "optional": "default" in field}
+        kind = self.kind(field["type"], namespace, within)
+        return {"name": field["name"], "type": kind} | {name: value for name, value in extras.items() if value}
 
     def _complex(self, kind: Schema, namespace: str, within: tuple[str, ...]) -> Any:
         name = kind["type"]

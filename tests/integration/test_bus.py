@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 from confluent_kafka import Message
-from confluent_kafka.admin import AdminClient
 
 from tidemill.bus.consumer import read_to_end, reader, watermarks
 from tidemill.bus.fold import Batch

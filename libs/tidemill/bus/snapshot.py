@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 KEPT: Final = 2
 _META: Final = "meta"
-_BAD_FILE: Final = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+_BAD_FILE: Final = (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from tidemill.events.columnar import Decoder
-from tidemill.events.identity import hash64_column, hash64_compound
+from tidemill.events.identity import hash64_column, hash64_compound, hash64_many
 from tidemill.spec.columns import Column
 from tidemill.spec.expressions import Expression
 
@@ -23,26 +23,38 @@ _DTYPES = {"number": pl.Float64, "boolean": pl.Boolean, "text": pl.String}
 
 @dataclass
 class Events:
-    """One source's events of a batch that could be decoded, in log order; `index` is each one's place in the batch."""
+    """One source's events of a batch that could be decoded, in log order; `index` is each one's place in the batch.
+
+    Whole columns are taken out of the frame: a polars expression costs a small batch more than all the rest of the step.
+    """
 
     index: I8
     frame: pl.DataFrame
-    _hashes: dict[str, U8] = field(default_factory=dict)
+    _instants: dict[str, I8] = field(default_factory=dict)
     _values: dict[str, F8] = field(default_factory=dict)
+    _hashes: dict[str, U8] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.index)
 
     def instants(self, name: str) -> I8:
         """A column of times, us."""
-        return self.frame[name].cast(pl.Int64).to_numpy()
+        found = self._instants.get(name)
+        if found is None:
+            found = self._instants[name] = self.frame[name].to_numpy().astype(np.int64, copy=False)
+        return found
 
     def numbers(self, name: str) -> F8:
         """A column as doubles: booleans 0 and 1, null NaN."""
-        return _doubles(self.frame[name])
+        found = self._values.get(name)
+        if found is None:
+            found = self._values[name] = _doubles(self.frame[name])
+        return found
 
     def value(self, expression: Expression) -> F8:
         """An expression's value per event, as `numbers`."""
+        if expression.text in self.frame.columns:
+            return self.numbers(expression.text)
         found = self._values.get(expression.text)
         if found is None:
             found = self._values[expression.text] = _doubles(self.frame.select(expression.polars.alias("x"))["x"])
@@ -56,7 +68,8 @@ class Events:
         """A column's values as hashes; null is 0."""
         found = self._hashes.get(name)
         if found is None:
-            found = self._hashes[name] = hash64_column(self.frame[name])
+            column = self.frame[name]
+            found = self._hashes[name] = hash64_many(column.to_list()) if column.dtype == pl.String else hash64_column(column)
         return found
 
     def key(self, names: Sequence[str]) -> U8:
@@ -104,4 +117,7 @@ def _with_columns(frame: pl.DataFrame, known: Mapping[str, Column]) -> pl.DataFr
 
 
 def _doubles(column: pl.Series) -> F8:
-    return column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    """A null becomes NaN: of numbers by the conversion itself, of booleans by way of a number."""
+    if column.dtype == pl.Boolean:
+        column = column.cast(pl.Float64)
+    return column.to_numpy().astype(np.float64, copy=False)

@@ -1,0 +1,125 @@
+"""Rule R16 and the label join once more, in plain Python over a list of events. Shares no code with the fold."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+MINUTE = 60_000_000
+HOUR, DAY = 60 * MINUTE, 1440 * MINUTE
+
+
+@dataclass
+class Event:
+    """One record of the log, at offset `offset`."""
+
+    offset: int
+    source: str
+    id: str
+    time: int
+    known: int
+    row: dict[str, Any]
+
+
+def slide(window: int) -> int:
+    """The tile of a window, for those that the tests use."""
+    return {5 * MINUTE: 20_000_000, HOUR: 5 * MINUTE, 6 * HOUR: 15 * MINUTE, DAY: HOUR, 7 * DAY: HOUR}[window]
+
+
+def kept(events: list[Event], source: str, entity: str, key: Any, step: int, window: int, lateness: int) -> list[Event]:
+    """Events of the entity that were not too late when they came: tile(e) > M - (W + L) / h, M the newest tile before e."""
+    newest, found = None, []
+    late = -(-lateness // step)
+    for event in events:
+        if event.source != source or event.row[entity] != key:
+            continue
+        tile = event.time // step
+        if newest is None or tile > newest - (window // step + late):
+            found.append(event)
+        newest = tile if newest is None else max(newest, tile)
+    return found
+
+
+def aggregate(agg: str, values: list[tuple[int, float]]) -> float:
+    """An aggregate of (tile, value) in log order."""
+    numbers = [value for _, value in values]
+    if agg == "count":
+        return float(len(numbers))
+    if not numbers:
+        return math.nan
+    if agg == "last":
+        newest = max(tile for tile, _ in values)
+        return [value for tile, value in values if tile == newest][-1]
+    if agg == "std":
+        mean = math.fsum(numbers) / len(numbers)
+        return math.sqrt(math.fsum((x - mean) ** 2 for x in numbers) / (len(numbers) - 1)) if len(numbers) > 1 else math.nan
+    total = math.fsum(numbers)
+    return {"sum": total, "mean": total / len(numbers), "min": min(numbers), "max": max(numbers)}[agg]
+
+
+def value(
+    events: list[Event], trigger: Event, source: str, entity: str, agg: str, of: Any, window: int, lateness: int, where: Any = None
+) -> tuple[float, bool]:
+    """(the feature's value for a trigger, whether the trigger was too late for it). `of` and `where` are functions of a row."""
+    key, step = trigger.row.get(entity), slide(window)
+    if key is None:
+        return math.nan, False
+    before = [event for event in events if event.offset < trigger.offset and (where is None or where(event.row))]
+    mine = [event for event in before if event.source == source and event.row[entity] == key]
+    tile = trigger.time // step
+    newest = max((event.time // step for event in mine), default=None)
+    if newest is not None and tile < newest - -(-lateness // step):
+        return math.nan, True
+    inside = [
+        (event.time // step, 0.0 if of is None else of(event.row))
+        for event in kept(before, source, entity, key, step, window, lateness)
+        if tile - window // step < event.time // step <= tile
+    ]
+    return aggregate(agg, [(at, float(x)) for at, x in inside if x is not None]), False
+
+
+def joined(
+    events: list[Event], trigger_source: str, label_source: str, match: str, label: Any, within: int, ended: bool
+) -> list[tuple[str, int, int, float | None]]:
+    """(what, trigger offset, by which offset, label) in the order in which it becomes known."""
+    waiting: list[Event] = []
+    early: list[Event] = []
+    out: list[tuple[str, int, int, float | None]] = []
+    pending: list[Event] = []
+    stream = -(2**62)
+    for event in events:
+        stream = max(stream, event.known)
+        while pending and ((pending[0] not in waiting and pending[0] not in early) or pending[0].time + within < stream):
+            oldest = pending.pop(0)
+            if oldest in waiting:
+                out.append(("expired", oldest.offset, event.offset, None))
+                waiting.remove(oldest)
+            elif oldest in early:
+                early.remove(oldest)
+        key = event.row.get(match)
+        if key is None:
+            continue
+        if event.source == trigger_source:
+            first = [other for other in early if other.row[match] == key]
+            if first:
+                early.remove(first[0])
+                out.append(_outcome(event, event, label(first[0].row)))
+            else:
+                waiting.append(event)
+                pending.append(event)
+        elif event.source == label_source:
+            mine = [other for other in waiting if other.row[match] == key]
+            for trigger in mine:
+                waiting.remove(trigger)
+                out.append(_outcome(trigger, event, label(event.row)))
+            if not mine and not [other for other in early if other.row[match] == key]:
+                early.append(event)
+                pending.append(event)
+    if ended:
+        out += [("source_ended", trigger.offset, len(events), None) for trigger in waiting]
+    return out
+
+
+def _outcome(trigger: Event, cause: Event, label: float | None) -> tuple[str, int, int, float | None]:
+    return ("null_label" if label is None else "outcome", trigger.offset, cause.offset, label)

@@ -1,0 +1,206 @@
+"""The fold against plain Python: every window, every label, every way to cut the log into batches."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.feature_store import brute, small
+from tests.unit.feature_store.brute import DAY, HOUR, MINUTE, Event
+
+WINDOWS = {"5m": 5 * MINUTE, "1h": HOUR, "6h": 6 * HOUR, "24h": DAY, "7d": 7 * DAY}
+AGGS = ("count", "sum", "mean", "min", "max", "last", "std")
+EXACT = ("count", "min", "max", "last")
+VALUES: dict[str, Any] = {
+    "x": lambda row: row["x"],
+    "x > 1": lambda row: None if row["x"] is None else float(row["x"] > 1),
+    "x * 2 + 1": lambda row: None if row["x"] is None else row["x"] * 2 + 1,
+}
+
+names = st.sampled_from(["a", "b", "c", None])
+numbers = st.none() | st.floats(-1e6, 1e6) | st.sampled_from([0.0, 1.0, -1.0])
+
+
+@st.composite
+def events(draw: st.DrawFn) -> list[Event]:
+    """A log: known times rise, event times run behind them by up to two days, in jumps of up to ten."""
+    known, found = draw(st.integers(0, 10 * DAY)), []
+    for offset in range(1, draw(st.integers(1, 40)) + 1):
+        known += draw(st.sampled_from([0, 1, MINUTE, HOUR]) | st.integers(0, 10 * DAY))
+        time = known - draw(st.just(0) | st.integers(0, 2 * HOUR) | st.integers(0, 2 * DAY))
+        source = draw(st.sampled_from(["asks", "asks", "tells"]))
+        row = {"who": draw(names), "x": draw(numbers), "loud": draw(st.booleans()), "y": draw(numbers)}
+        identity = f"q{draw(st.integers(0, 12))}" if source == "tells" else f"q{offset}"
+        found.append(Event(offset, source, identity, time, known, row | {"id": identity, "about": None}))
+    return found
+
+
+@st.composite
+def views(draw: st.DrawFn) -> dict[str, Any]:
+    """A few views with a few features."""
+    found = {}
+    for number in range(draw(st.integers(1, 3))):
+        source = draw(st.sampled_from(["asks", "tells"]))
+        features = {}
+        for place in range(draw(st.integers(1, 4))):
+            of = draw(st.sampled_from(sorted(VALUES))) if source == "asks" else "y"
+            over = draw(st.lists(st.sampled_from(sorted(WINDOWS)), min_size=1, max_size=3, unique=True))
+            features[f"f{place}"] = {"agg": draw(st.sampled_from(AGGS)), "of": of, "over": over}
+        features["n"] = {"agg": "count", "over": ["1h", "24h"]}
+        view = {
+            "source": source,
+            "entity": "who",
+            "features": features,
+            "lateness": draw(st.sampled_from(["0s", "10m", "1h", "26h"])),
+        }
+        found[f"v{number}"] = view | ({"where": "loud"} if source == "asks" and draw(st.booleans()) else {})
+    return found
+
+
+def same(found: float, expected: float, exact: bool) -> bool:
+    if math.isnan(expected) or math.isnan(found):
+        return math.isnan(expected) and math.isnan(found)
+    return found == expected if exact else math.isclose(found, expected, rel_tol=1e-9, abs_tol=1e-3)
+
+
+@settings(max_examples=150)
+@given(events(), views())
+def test_every_window_of_every_trigger_agrees(log: list[Event], chosen: dict[str, Any]) -> None:
+    spec = small.bundle(chosen)
+    out = small.parsed(spec, small.fold(small.records(spec, log), itertools.repeat(5)))
+    vectors = {int(row["position"]): row for name, row in out if name == "vector:ask"}
+    triggers = [event for event in log if event.source == "asks"]
+    assert sorted(vectors) == [trigger.offset for trigger in triggers]
+    for trigger in triggers:
+        row, late = vectors[trigger.offset], False
+        for view, said in chosen.items():
+            for name, feature in said["features"].items():
+                for over in feature["over"]:
+                    of = VALUES.get(feature.get("of"), (lambda r: r["y"]) if "of" in feature else None)
+                    where = (lambda r: r["loud"]) if "where" in said else None
+                    lateness = {"0s": 0, "10m": 10 * MINUTE, "1h": HOUR, "26h": 26 * HOUR}[said["lateness"]]
+                    expected, missed = brute.value(
+                        log, trigger, said["source"], "who", feature["agg"], of, WINDOWS[over], lateness, where
+                    )
+                    late |= missed
+                    column = f"{view}__{name}__{over}"
+                    assert same(float(row[column]), expected, feature["agg"] in EXACT), (column, trigger)
+        assert bool(row["late"]) == late
+
+
+@settings(max_examples=80)
+@given(events(), views(), st.lists(st.integers(1, 9), min_size=1, max_size=5))
+def test_the_size_of_a_batch_changes_no_bit(log: list[Event], chosen: dict[str, Any], sizes: list[int]) -> None:
+    spec = small.bundle(chosen)
+    found = small.records(spec, log, ended=True)
+    whole = small.fold(found, itertools.repeat(len(found)))
+    assert small.fold(found, itertools.cycle(sizes)) == whole
+    assert small.fold(found, itertools.cycle(sizes), reload=True) == whole
+    assert small.fold(found, itertools.repeat(1)) == whole
+
+
+@settings(max_examples=150)
+@given(events(), st.sampled_from(["5m", "1h", "2d"]), st.booleans())
+def test_every_trigger_is_joined_or_unlabelled_once_and_in_order(log: list[Event], within: str, ended: bool) -> None:
+    spec = small.bundle({"v": {"source": "asks", "entity": "who", "features": {"n": {"agg": "count", "over": ["1h"]}}}}, within)
+    out = small.parsed(spec, small.fold(small.records(spec, log, ended), itertools.repeat(3)))
+    reasons = ["expired", "source_ended", "null_label"]
+    found = [
+        ("outcome", int(row["trigger_position"]), int(row["position"]), float(row["label"]))
+        if name == "Outcome"
+        else (reasons[row["reason"] // 2], int(row["trigger_position"]), int(row["position"]), None)
+        for name, row in out
+        if name in ("Outcome", "Unlabelled")
+    ]
+
+    def label(row: dict[str, Any]) -> float | None:
+        return None if row["y"] is None else float(row["y"] > 0)
+
+    length = {"5m": 5 * MINUTE, "1h": HOUR, "2d": 2 * DAY}[within]
+    expected = brute.joined(log, "asks", "tells", "id", label, length, ended)
+    closing = len(log) + 1
+    expected = [(what, trigger, closing if what == "source_ended" else by, said) for what, trigger, by, said in expected]
+    assert sorted(found) == sorted(expected)
+    assert [by for _, _, by, _ in found] == sorted(by for _, _, by, _ in found)
+
+
+def test_numbers_are_dense_and_positions_never_fall() -> None:
+    spec = small.bundle({"v": {"source": "asks", "entity": "who", "features": {"n": {"agg": "count", "over": ["1h"]}}}})
+    log = [
+        Event(n, "asks" if n % 3 else "tells", f"q{n // 2}", n, n, {"who": "a", "x": 1.0, "loud": True, "y": 1.0, "about": None})
+        for n in range(1, 500)
+    ]
+    for event in log:
+        event.row["id"] = event.id
+    out = small.fold(small.records(spec, log, ended=True), itertools.repeat(64))
+    rows = [row for _, row in small.parsed(spec, out)]
+    numbers = [int(row["seq"]) for row in rows]
+    assert numbers == sorted(set(numbers))
+    assert [int(row["position"]) for row in rows] == sorted(int(row["position"]) for row in rows)
+    assert len(out) == numbers[-1] + 2  # the spec's copy is the first record, the end's copy the last
+
+
+def test_a_trigger_that_cannot_be_decoded_is_said_as_failed_and_harms_no_neighbour() -> None:
+    spec = small.bundle({"v": {"source": "asks", "entity": "who", "features": {"n": {"agg": "count", "over": ["1h"]}}}})
+    log = [Event(n, "asks", f"q{n}", n, n, {"who": "a", "x": 1.0, "loud": True, "id": f"q{n}"}) for n in range(1, 5)]
+    found = small.records(spec, log)
+    found[2] = (*found[2][:4], found[2][4][:-3])
+    rows = small.parsed(spec, small.fold(found, itertools.repeat(10)))
+    assert [name for name, _ in rows] == ["vector:ask", "Failed", "vector:ask", "vector:ask"]
+    assert [float(row["v__n__1h"]) for name, row in rows if name != "Failed"] == [0.0, 1.0, 2.0]
+
+
+def test_a_new_spec_keeps_the_state_of_views_that_did_not_change() -> None:
+    kept = {"source": "asks", "entity": "who", "features": {"n": {"agg": "count", "over": ["1h"]}}}
+    first = small.bundle({"kept": kept})
+    second = small.bundle({"added": kept | {"where": "loud"}, "kept": kept})
+    log = [Event(n, "asks", f"q{n}", n, n, {"who": "a", "x": 1.0, "loud": True, "id": f"q{n}"}) for n in range(1, 7)]
+    found = small.records(first, log[:3]) + small.records(second, log[3:])
+    out = small.fold(found, itertools.repeat(100))
+    newer = [row for name, row in small.parsed(second, out[5:]) if name == "vector:ask"]
+    assert [(float(row["kept__n__1h"]), float(row["added__n__1h"])) for row in newer] == [(3.0, 0.0), (4.0, 1.0), (5.0, 2.0)]
+
+
+@pytest.mark.parametrize("count", [200, 2000])
+def test_a_step_makes_no_python_call_per_event(count: int) -> None:
+    assert _calls(count) < 1500
+
+
+def _calls(count: int) -> int:
+    """Python function calls of one step over `count` events."""
+    import sys
+
+    from services.feature_store.fold import FeatureStore
+
+    spec = small.bundle(
+        {"v": {"source": "asks", "entity": "who", "features": {"m": {"agg": "mean", "of": "x > 1", "over": ["1h", "7d"]}}}}
+    )
+    row = {"who": "a", "x": 1.0, "loud": True, "y": 1.0, "about": None}
+    log = [
+        Event(n, "asks" if n % 2 else "tells", f"q{(n + 1) // 2}", n, n, row | {"id": f"q{(n + 1) // 2}"})
+        for n in range(1, 2 * count)
+    ]
+    found = small.records(spec, log)
+    store = FeatureStore(small.Schemas(), "code")
+    state = store.initial("small", 0)
+    first, second = small.batches(found, iter([count, count]))
+    for batch in (first,):
+        store.prepare(state, batch)
+        state, _ = store.step(state, batch)
+    made = 0
+
+    def count_call(frame: Any, event: str, arg: Any) -> None:
+        nonlocal made
+        made += event == "call"
+
+    sys.setprofile(count_call)
+    try:
+        store.step(state, second)
+    finally:
+        sys.setprofile(None)
+    return made

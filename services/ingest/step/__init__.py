@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from services.ingest.model import Arrival, Lane, Level, Rows, State, Switch
+from services.ingest.step import kernels
 from services.ingest.step.append import Output, Records, Repeats, adopt, append_level, append_rows, append_switch, barrier
 from services.ingest.step.merge import Merge
 from services.ingest.step.plan import Plan, compiled
@@ -15,6 +16,7 @@ from services.ingest.step.restore import restore
 
 __all__ = [
     "Output",
+    "Plan",
     "Records",
     "Repeats",
     "Shard",
@@ -26,6 +28,7 @@ __all__ = [
     "restore",
     "step",
     "unknown_ids",
+    "warm_up",
 ]
 
 
@@ -51,7 +54,7 @@ def step(
     `more` are the lanes of which the broker has more, `switches` those that are ready and not yet in the log, `now` is wall
     time (us): it decides how long a silent lane is waited for and whether a switch has expired, nothing else.
     """
-    out, warned = Output(), Counter[str]()
+    out, warned = Output(), Counter[tuple[str, str]]()
     for arrival in arrivals:
         found = read(shard.plan, arrival)
         out.dead += found.dead
@@ -66,3 +69,8 @@ def step(
             append_switch(shard.state, shard.plan, piece, now, out)
     out.warned = dict(warned)
     return out
+
+
+def warm_up() -> None:
+    """Compile the kernels before the first event waits for them."""
+    kernels.warm_up()

@@ -48,7 +48,8 @@ class Output:
     repeats: list[Repeats] = field(default_factory=list)
     refused: list[tuple[Switch, str]] = field(default_factory=list)
     """Switches that came too late, with the reason."""
-    warned: dict[str, int] = field(default_factory=dict)
+    warned: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Failed checks that only warn, by source and rule."""
 
 
 def append_rows(state: State, plan: Plan, rows: Rows, out: Output) -> None:
@@ -94,10 +95,10 @@ def adopt(state: State, bundle: Bundle) -> Records:
 
 
 def barrier(state: State, bundle: Bundle, writer: int) -> Records:
-    """log.Barrier: from here on only `writer` writes (R5)."""
-    state.writer = writer
+    """log.Barrier: from here on only `writer` writes (R5). The state is not touched: it is to read the barrier in the log."""
     signed = writer - (writer >> 63 << 64)  # the payload's long has a sign, the header's writer has none
-    return control(state, bundle, log.BARRIER, log.Barrier, {"stream": state.stream, "writer": signed})
+    said = {"stream": state.stream, "writer": signed}
+    return control(replace(state, writer=writer), bundle, log.BARRIER, log.Barrier, said)
 
 
 _PLACE = {"seq", "position", "stream_time"}

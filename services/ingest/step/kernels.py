@@ -153,3 +153,13 @@ def recall(
     for i in range(rows_key.shape[0]):
         forget(key, time, slots, span, rows_time[i] - longest)
         remember(key, content, time, offset, slots, span, rows_key[i], rows_content[i], rows_time[i], rows_offset[i])
+
+
+def warm_up() -> None:
+    """Compile everything here, or load it from the cache."""
+    none, no_keys, span = np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros(2, np.int64)
+    ring = np.zeros(2, np.uint64), np.zeros(2, np.uint64), np.zeros(2, np.int64), np.zeros(2, np.int64), np.zeros(8, np.int64)
+    small, flags = np.zeros(0, np.uint8), np.zeros(0, np.bool_)
+    one = np.zeros(1, np.int64)
+    judge(no_keys, no_keys, small, none, flags, one, one, 0, 0, *ring, span, small, none, none)
+    recall(no_keys, no_keys, none, none, 0, *ring, span)

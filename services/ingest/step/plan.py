@@ -43,6 +43,8 @@ class Source:
     """Columns whose number may be neither missing nor NaN nor infinite."""
     readers: dict[int, Decoder | str] = field(default_factory=dict)
     """By schema id: how to decode it, PROMISE, or why it cannot be taken."""
+    unknown: set[int] = field(default_factory=set)
+    """Those of them that the registry did not know."""
 
     @property
     def record(self) -> str:
@@ -53,8 +55,14 @@ class Source:
         """Take down what the registry knows of an id that the source's records bear; None: it knows nothing."""
         self.readers[schema_id] = self._reader(schema_id, schema)
 
+    def forget_unknown(self) -> None:
+        """An id that the registry does not know today may be a schema tomorrow."""
+        self.readers = {found: reader for found, reader in self.readers.items() if found not in self.unknown}
+        self.unknown.clear()
+
     def _reader(self, schema_id: int, schema: dict[str, Any] | None) -> Decoder | str:
         if schema is None:
+            self.unknown.add(schema_id)
             return f"the registry has no schema {schema_id}"
         name = full_name(schema)
         if name == Progressed.full_name():

@@ -34,8 +34,10 @@ class Queue:
     heard: int = 0
     """When rows last came, us of wall time: the beginning of an idle spell."""
 
-    def __len__(self) -> int:
-        return sum(map(len, self.ready)) + sum(map(len, self.opened))
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Ready rows, which wait for other lanes; open ones, which wait for a promise of their own."""
+        return sum(map(len, self.ready)), sum(map(len, self.opened))
 
     @property
     def until(self) -> int:

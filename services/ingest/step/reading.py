@@ -37,7 +37,7 @@ class Read:
     """In raw order, their merge key not yet made."""
     promises: list[Promise] = field(default_factory=list)
     dead: list[Dead] = field(default_factory=list)
-    warned: Counter[str] = field(default_factory=Counter)
+    warned: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Failed checks that only warn, by source and rule."""
 
 

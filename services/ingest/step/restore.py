@@ -29,7 +29,7 @@ def restore(
             _control(state, headers[i], int(offsets[i]), values[i])
         begin = i + 1
     if len(headers):
-        state.seq, state.time = int(headers["seq"][-1]), int(headers["stream"][-1])
+        state.seq, state.time = state.seq + len(headers), int(headers["stream"][-1])
         state.writer, state.offset = int(headers["writer"][-1]), int(offsets[-1]) + 1
 
 

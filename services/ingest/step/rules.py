@@ -70,10 +70,10 @@ def faults(source: Source, frame: pl.DataFrame, at: Times) -> Iterator[Fault]:
             )
 
 
-def warnings(source: Source, frame: pl.DataFrame, rows: Mask) -> Counter[str]:
+def warnings(source: Source, frame: pl.DataFrame, rows: Mask) -> Counter[tuple[str, str]]:
     """How many of the rows fail each check that only warns."""
     found = {rule.test.text: int((_fails(rule.test.polars, frame) & rows).sum()) for rule in source.rules if not rule.reject}
-    return Counter({f"{source.name}: {text}": count for text, count in found.items() if count})
+    return Counter({(source.name, text): count for text, count in found.items() if count})
 
 
 def _missing_id(ids: pl.Series) -> Fault:

@@ -126,6 +126,7 @@ class Writer:
         state = State("world", shard)
         restore(state, log_.rows, np.arange(len(log_.headers)), log_.keys, log_.values)
         log_.append([barrier(state, spec, writer=len(log_.headers) + 7)])
+        restore(state, log_.rows[-1:], np.array([len(log_.headers) - 1]), [None], log_.values[-1:])
         if state.bundle is None:
             log_.append([adopt(state, spec)])
         self.shard: Shard = begin(state, compiled(spec, shard, spec.stream.shards), lanes)

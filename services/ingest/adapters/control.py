@@ -1,0 +1,104 @@
+"""Control events: specs and rollout orders are heard by a thread of their own, answers are said by the shard's loop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from services.ingest import handlers
+from services.ingest.handlers import Order, Rollouts
+from tidemill.bus.control_client import Follower, Heard
+from tidemill.errors import Transient
+from tidemill.events import governance, serving, spec
+from tidemill.events.registry import Registry
+from tidemill.spec import Bundle
+
+if TYPE_CHECKING:
+    from tidemill.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_KINDS = (spec.Applied, governance.RolloutOrdered, serving.ModelPrepared, serving.ModelRefused)
+
+
+class Catalogue:
+    """What the control plane has said: the newest spec of each stream and its rollout orders. Safe for threads."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.caught_up = threading.Event()
+        self._bundles: dict[str, Bundle] = {}
+        self._rollouts: dict[str, Rollouts] = {}
+
+    @property
+    def streams(self) -> list[str]:
+        """Those that a spec was applied for."""
+        return sorted(self._bundles)
+
+    def bundle(self, stream: str) -> Bundle | None:
+        """The stream's newest spec."""
+        return self._bundles.get(stream)
+
+    def rollouts(self, stream: str) -> Rollouts:
+        """The stream's orders; to be used under `lock`."""
+        with self.lock:
+            return self._rollouts.setdefault(stream, Rollouts())
+
+    def hear(self, heard: Heard) -> None:
+        """Take one control event."""
+        event = heard.event
+        with self.lock:
+            if isinstance(event, spec.Applied):
+                self._apply(event)
+            elif isinstance(event, governance.RolloutOrdered):
+                order = Order(event, heard.envelope.id, heard.envelope.traceparent, self.caught_up.is_set())
+                handlers.on_rollout_ordered(order, self.rollouts(event.stream))
+            elif isinstance(event, serving.ModelPrepared):
+                handlers.on_model_prepared(event, self.rollouts(event.stream))
+            elif isinstance(event, serving.ModelRefused):
+                handlers.on_model_refused(event, self.rollouts(event.stream))
+
+    def _apply(self, event: spec.Applied) -> None:
+        try:
+            bundle = Bundle.from_json(event.content)
+        except ValueError as error:  # of a newer version, or forged: the stream keeps its spec
+            logger.error("spec not understood", extra={"stream": event.stream, "digest": event.digest, "error": str(error)[:500]})
+            return
+        if bundle.stream.stream == event.stream:
+            self._bundles[event.stream] = bundle
+
+
+class Listener(threading.Thread):
+    """Follows the control topics from their begin into a catalogue."""
+
+    def __init__(self, settings: Settings, registry: Registry, catalogue: Catalogue) -> None:
+        super().__init__(name="control", daemon=True)
+        self._settings, self._registry, self._catalogue = settings, registry, catalogue
+        self._ending = threading.Event()
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        """Until `stop`; what is away for now is waited for."""
+        try:
+            while not self._ending.is_set():
+                try:
+                    self._follow()
+                except Transient as error:
+                    logger.warning("control topics are away", extra={"error": str(error)})
+                    self._ending.wait(1)
+        except BaseException as error:
+            self.failure = error
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._ending.set()
+        self.join(5)
+
+    def _follow(self) -> None:
+        with Follower(self._settings, _KINDS, "begin", self._registry) as follower:
+            while not self._ending.is_set():
+                for heard in follower.poll(0.2):
+                    self._catalogue.hear(heard)
+                if follower.caught_up:
+                    self._catalogue.caught_up.set()

@@ -1,0 +1,174 @@
+"""The log: appending to it without gaps (R3), and reading its own end at a start (R5)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaError, Message, Producer, TopicPartition
+
+from services.ingest.model import State
+from services.ingest.step import Records, restore
+from tidemill.bus import consumer as reading
+from tidemill.bus.fold import Batch, Headers, Input
+from tidemill.bus.intake import Place, intake
+from tidemill.bus.producer import DeliveryError, configuration
+from tidemill.bus.snapshot import InputMark, fingerprint
+from tidemill.bus.tail import Lookup
+from tidemill.errors import Transient
+from tidemill.events import topics, wire
+from tidemill.events.deadletters import DeadLetter
+from tidemill.events.log import HEADER, LOG_HEADER
+from tidemill.events.registry import Registry
+
+if TYPE_CHECKING:
+    from tidemill.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+Told = Callable[[int], None]
+"""Is called with a record's offset when the broker has it."""
+
+
+class LogWriter:
+    """Appends to one shard's log, and dead letters to their topic. Not for several threads.
+
+    A delivery error is final: the log of what was sent before it is whole, and a new writer goes on from there.
+    """
+
+    def __init__(self, settings: Settings, stream: str, shard: int, registry: Registry) -> None:
+        self.topic, self.shard, self._registry = f"log.{stream}", shard, registry
+        self._failed: KafkaError | None = None
+        self.acked = -1
+        """The newest offset known to be in the log."""
+        self.shifted = False
+        """Whether a record stands elsewhere than expected: a dead writer's late batch lies before it."""
+        conf = configuration(settings, "ingest") | {"delivery.report.only.error": False, "error_cb": self._trouble}
+        self._producer = Producer(conf)
+
+    def append(self, records: Records, place: int, traces: dict[int, str], told: dict[int, Told]) -> None:
+        """Send records whose first is expected at offset `place`; `traces` and `told` are by index. Waits while the queue is full."""
+        width, stamps, count = LOG_HEADER.itemsize, records.headers.tobytes(), len(records.values)
+        headers: list[Headers] = [[(HEADER, stamps[at : at + width])] for at in range(0, count * width, width)]
+        for i, traceparent in traces.items():
+            headers[i].append(("traceparent", traceparent.encode()))
+        calls: list[Callable[..., None] | None] = [None] * count
+        calls[-1] = partial(self._delivered, place + count - 1, None)
+        for i, call in told.items():
+            calls[i] = partial(self._delivered, place + i, call)
+        self._produce(records, headers, calls)
+        self.poll()
+
+    def bury(self, letters: Sequence[tuple[DeadLetter, Headers]]) -> None:
+        """Send dead letters and wait for the broker to have them: the log may not move past them before. Raises Transient."""
+        values = [wire.encode(letter, self._registry) for letter, _ in letters]
+        for value, (letter, headers) in zip(values, letters, strict=True):
+            self._one(topics.DEAD_LETTERS, value, letter.kafka_key(), 0, self._buried, headers)
+        self.flush()
+
+    def poll(self, seconds: float = 0) -> None:
+        """Hear of deliveries; raises DeliveryError."""
+        self._producer.poll(seconds)
+        self._check()
+
+    def flush(self, seconds: float = -1) -> bool:
+        """Wait until the broker has everything; False when it has not within `seconds`."""
+        left = self._producer.flush(seconds)
+        self._check()
+        return left == 0
+
+    def purge(self) -> None:
+        """Drop what was not sent: the shard is another's."""
+        self._producer.purge()
+        self._producer.flush(1)
+
+    def _produce(self, records: Records, headers: list[Headers], calls: Sequence[Callable[..., None] | None]) -> None:
+        produce, topic, shard = self._producer.produce, self.topic, self.shard
+        for key, value, head, call in zip(records.keys, records.values, headers, calls, strict=True):
+            try:
+                produce(topic, value, key, shard, call, None, 0, head)  # type: ignore[arg-type]
+            except BufferError:
+                self._one(topic, value, key, shard, call, head)
+
+    def _one(self, topic: str, value: bytes, key: Any, partition: int, call: Callable[..., None] | None, headers: Headers) -> None:
+        while True:
+            try:
+                return self._producer.produce(topic, value, key, partition, call, None, 0, headers)  # type: ignore[arg-type]
+            except BufferError:
+                self.poll(0.05)
+
+    def _delivered(self, expected: int, told: Told | None, error: KafkaError | None, message: Message) -> None:
+        self._failed = self._failed or error
+        if error is None:
+            self.acked = int(message.offset() or 0)
+            self.shifted |= self.acked != expected
+            if told is not None:
+                told(self.acked)
+
+    def _buried(self, error: KafkaError | None, _: Message) -> None:
+        self._failed = self._failed or error
+
+    def _trouble(self, error: KafkaError) -> None:
+        logger.warning("kafka", extra={"error": error.str(), "client": "producer"})
+        if error.fatal():
+            self._failed = self._failed or error
+
+    def _check(self) -> None:
+        if self._failed is not None:
+            raise DeliveryError(f"the broker did not take a record: {self._failed.str()}")
+
+
+class LogReader:
+    """Reads one shard's log into a writer's state."""
+
+    def __init__(self, settings: Settings, stream: str, shard: int) -> None:
+        self.topic, self._shard = f"log.{stream}", shard
+        self._consumer = reading.reader(settings, "ingest-log")
+        self._lookup = Lookup(self._consumer)
+
+    @property
+    def end(self) -> int:
+        """The offset behind the newest record. Raises Transient."""
+        return self._lookup.bounds(self.topic, self._shard)[1]
+
+    @property
+    def shards(self) -> int:
+        """How many shards the log has."""
+        return len(reading.watermarks(self._consumer, self.topic))
+
+    def stands_in(self, mark: InputMark) -> bool:
+        """Whether the log is the one that a snapshot was made of. Raises Transient."""
+        low, high = self._lookup.bounds(self.topic, self._shard)
+        if not low <= mark.offset <= high:
+            return False
+        message = self._lookup.record(self.topic, self._shard, mark.offset - 1)
+        return message is None or fingerprint(message.key(), message.value()) == mark.newest
+
+    def follow(self, state: State, end: int) -> None:
+        """Take the valid records up to offset `end` into the state. Raises Transient."""
+        place = Place(state.offset, state.seq + 1, state.writer)
+        for batch in self._batches(place, end):
+            assert batch.log is not None
+            restore(state, batch.log, batch.offsets, batch.keys, batch.values)
+        state.offset = max(state.offset, end)
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
+
+    def _batches(self, place: Place, end: int) -> Iterator[Batch]:
+        if place.offset >= end:
+            return
+        self._consumer.assign([TopicPartition(self.topic, self._shard, place.offset)])
+        while place.offset < end:
+            taken = reading.take(self._consumer, reading.READ_AT_ONCE, reading.PATIENCE)
+            if not taken:
+                raise Transient(f"the broker has been silent for {reading.PATIENCE:.0f} s in the middle of {self.topic}")
+            messages = [message for message in reading.good(taken) if (message.offset() or 0) < end]
+            if messages:
+                batch, place = intake(Input("log", log=True), self.topic, self._shard, messages, place)
+                if batch is not None:
+                    yield batch
+        self._consumer.unassign()

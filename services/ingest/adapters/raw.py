@@ -1,0 +1,96 @@
+"""The raw topics of a stream, read by explicit assignment from where the log ends."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from confluent_kafka import Message, TopicPartition
+
+from services.ingest.model import Arrival, Lane
+from tidemill.bus import consumer as reading
+from tidemill.bus.intake import grouped
+
+if TYPE_CHECKING:
+    from tidemill.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_LOG_APPEND_TIME = 2
+
+
+class RawTopics:
+    """One worker's reader of its stream's raw topics. Not for several threads."""
+
+    def __init__(self, settings: Settings, stream: str) -> None:
+        """Reads nothing before `assign`."""
+        self._stream = stream
+        self._consumer = reading.reader(settings, "ingest-raw")
+        self._next: dict[Lane, int] = {}
+        self._ends: dict[Lane, int] = {}
+        self._paused: set[Lane] = set()
+
+    def assign(self, sources: Iterable[str], passed: Mapping[Lane, int]) -> list[Lane]:
+        """Read every partition of the sources from where the log ends. Returns the lanes; raises Transient."""
+        places = {
+            Lane(source, number): place
+            for source in sources
+            for number, place in reading.watermarks(self._consumer, self._topic(source)).items()
+        }
+        for lane, (low, _) in places.items():
+            if lane in passed and passed[lane] < low:
+                log.warning("raw records were deleted", extra={"topic": self._topic(lane.source), "from": passed[lane], "to": low})
+        self._next = {lane: max(low, passed.get(lane, low)) for lane, (low, _) in places.items()}
+        self._ends = {lane: high for lane, (_, high) in places.items()}
+        self._paused.clear()
+        self._consumer.assign([self._place(lane, offset) for lane, offset in self._next.items()])
+        return list(places)
+
+    def take(self, limit: int, wait: float) -> list[Arrival]:
+        """What has come: at most `limit` records, after waiting at most `wait` seconds for the first."""
+        messages = reading.good(reading.take(self._consumer, limit, wait))
+        if not messages:
+            return []
+        now = time.time_ns() // 1000
+        return [self._arrival(topic, partition, part, now) for (topic, partition), part in grouped(messages)]
+
+    def more(self) -> set[Lane]:
+        """The lanes of which the broker has more than was taken, as far as is known here."""
+        for lane in self._next:
+            _, high = self._consumer.get_watermark_offsets(self._place(lane), cached=True)
+            self._ends[lane] = max(self._ends[lane], high)
+        return {lane for lane, end in self._ends.items() if self._next[lane] < end}
+
+    def lag(self) -> int:
+        """Records on the broker that were not taken."""
+        return sum(max(0, end - self._next[lane]) for lane, end in self._ends.items())
+
+    def hold(self, full: set[Lane]) -> None:
+        """Pause these lanes, and go on with all others."""
+        if begin := full - self._paused:
+            self._consumer.pause([self._place(lane) for lane in begin])
+        if end := self._paused - full:
+            self._consumer.resume([self._place(lane) for lane in end])
+        self._paused = set(full)
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
+
+    def _arrival(self, topic: str, partition: int, messages: list[Message], now: int) -> Arrival:
+        lane = Lane(topic.removeprefix(f"raw.{self._stream}."), partition)
+        offsets = np.fromiter(map(Message.offset, messages), np.int64, len(messages))
+        self._next[lane] = int(offsets[-1]) + 1
+        kind, _ = messages[0].timestamp()
+        stamps = [millis for _, millis in map(Message.timestamp, messages)] if kind == _LOG_APPEND_TIME else []
+        times = np.array(stamps, np.int64) * 1000 if stamps else np.full(len(messages), now)
+        return Arrival(lane, offsets, times, list(map(Message.value, messages)), messages)
+
+    def _topic(self, source: str) -> str:
+        return f"raw.{self._stream}.{source}"
+
+    def _place(self, lane: Lane, offset: int = 0) -> TopicPartition:
+        return TopicPartition(self._topic(lane.source), lane.partition, offset)

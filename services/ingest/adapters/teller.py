@@ -1,0 +1,157 @@
+"""What a step said goes out: dead letters before the log, the log, then answers, switches, figures, snapshots."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from services.ingest.adapters.answers import Answer, Answers
+from services.ingest.adapters.letters import letter
+from services.ingest.adapters.log import LogWriter, Told
+from services.ingest.adapters.shelf import States
+from services.ingest.adapters.switches import Switches
+from services.ingest.adapters.traces import traced
+from services.ingest.model import Arrival, Dead, Lane, Rows, State
+from services.ingest.settings import Limits
+from services.ingest.step import Output, Plan, Records, Repeats
+from tidemill import telemetry
+from tidemill.bus import metrics
+from tidemill.bus.snapshot import fingerprint
+
+
+class Teller:
+    """The output side of one shard. Not for several threads."""
+
+    def __init__(
+        self, state: State, writer: LogWriter, states: States, switches: Switches, answers: Answers, limits: Limits
+    ) -> None:
+        self._state, self._writer, self._states = state, writer, states
+        self._switches, self._answers, self._limits = switches, answers, limits
+        self._newest = ""
+        """Fingerprint of the log's last record."""
+        self._stored = (state.seq, time.monotonic())
+
+    def control(self, records: Records) -> None:
+        """One control record; the broker has it when this returns."""
+        self._append_control(records, self._state.offset - 1)
+        self._writer.flush()
+
+    def tell(self, out: Output, plan: Plan, arrivals: Sequence[Arrival], polled: int) -> None:
+        """All that one step said about these arrivals, which were read at `polled` (ns). Raises DeliveryError, Transient."""
+        self._bury(out.dead, polled)
+        place = self._state.offset - sum(len(records.values) for records in out.records)
+        for records in out.records:
+            self._append(records, plan, place, polled)
+            place += len(records.values)
+        self._repeat(out.repeats, plan)
+        for switch, reason in out.refused:
+            self._switches.refused(switch.event, self._state, reason)
+        self._count(out, plan, arrivals)
+        self._tidy()
+
+    def drain(self, seconds: float) -> None:
+        """Have the broker take all that was said, and keep a snapshot."""
+        if self._writer.flush(seconds):
+            self._store()
+
+    def _bury(self, dead: list[Dead], polled: int) -> None:
+        if not dead:
+            return
+        self._writer.bury([letter(one, self._state.stream, polled // 1000) for one in dead])
+        for one in dead:
+            answer = Answer("rejected", reason=one.reason, message=one.message)
+            self._answers.tell(one.ident, one.lane, one.offset, answer)
+            metrics.DEAD.labels(self._topic(one.lane.source), one.reason).inc()
+
+    def _append(self, records: Records, plan: Plan, place: int, polled: int) -> None:
+        if records.switch is not None:
+            self._append_switch(records, place)
+        elif records.rows is None:
+            self._append_control(records, place)
+        else:
+            rows = records.rows
+            traces = traced(rows, rows.ident ^ plan.salts[rows.source], self._state.stream, plan.names, polled)
+            self._send(records, place, traces, self._awaited(rows, plan))
+
+    def _append_control(self, records: Records, place: int) -> None:
+        with telemetry.control_span(
+            "append control record", attributes={"tidemill.stream": self._state.stream}, kind="producer"
+        ) as span:
+            self._send(records, place, {0: span.traceparent}, {})
+
+    def _append_switch(self, records: Records, place: int) -> None:
+        assert records.switch is not None
+        switch, offsets = records.switch.event, list[int]()
+        with self._switches.span(switch) as span:
+            self._send(records, place, {0: span.traceparent}, {0: offsets.append})
+            self._writer.flush()
+            span.set({"tidemill.position": offsets[0]})
+            self._switches.appended(switch, self._state.shard, offsets[0], span)
+
+    def _send(self, records: Records, place: int, traces: dict[int, str], told: dict[int, Told]) -> None:
+        self._writer.append(records, place, traces, told)
+        metrics.WRITTEN.labels(self._writer.topic).inc(len(records.values))
+        key = records.keys[-1]
+        self._newest = fingerprint(None if key is None else key.encode(), records.values[-1])
+
+    def _awaited(self, rows: Rows, plan: Plan) -> dict[int, Told]:
+        """Whom to tell which rows are in the log."""
+        wanted = self._answers.wanted()
+        if wanted is None:
+            return {}
+        picks = np.flatnonzero(np.isin(rows.ident, wanted)).tolist()
+        return {i: partial(self._accepted, int(rows.ident[i]), _lane(rows, i, plan), int(rows.offset[i])) for i in picks}
+
+    def _accepted(self, ident: int, lane: Lane, raw_offset: int, offset: int) -> None:
+        self._answers.tell(ident, lane, raw_offset, Answer("accepted", self._state.shard, offset))
+
+    def _repeat(self, repeats: list[Repeats], plan: Plan) -> None:
+        wanted = self._answers.wanted() if repeats else None
+        for part in repeats:
+            for source, count in Counter(part.rows.source.tolist()).items():
+                metrics.DUPLICATES.labels(self._topic(plan.names[source])).inc(count)
+            if wanted is not None:
+                self._answer_repeats(part, np.flatnonzero(np.isin(part.rows.ident, wanted)).tolist(), plan)
+
+    def _answer_repeats(self, part: Repeats, picks: list[int], plan: Plan) -> None:
+        if picks:
+            self._writer.flush()  # the first of them may be on its way
+        for i in picks:
+            answer = Answer("duplicate", self._state.shard, int(part.original[i]))
+            self._answers.tell(int(part.rows.ident[i]), _lane(part.rows, i, plan), int(part.rows.offset[i]), answer)
+
+    def _count(self, out: Output, plan: Plan, arrivals: Sequence[Arrival]) -> None:
+        for arrival in arrivals:
+            topic = self._topic(arrival.lane.source)
+            metrics.READ.labels(topic).inc(len(arrival.values))
+            metrics.LATENCY.labels(topic).observe(max(0.0, time.time() - float(arrival.times[0]) / 1e6))
+        for (source, check), count in out.warned.items():
+            metrics.WARNED.labels(self._topic(source), check).inc(count)
+
+    def _tidy(self) -> None:
+        """Hear of deliveries, mind where the records went, keep a snapshot now and then."""
+        self._writer.poll()
+        if self._writer.shifted:
+            self._writer.flush()
+            self._state.offset, self._writer.shifted = self._writer.acked + 1, False
+        seq, at = self._stored
+        new, old = self._state.seq - seq, time.monotonic() - at
+        if new >= self._limits.snapshot_records or (new and old >= self._limits.snapshot_seconds):
+            self._writer.flush()
+            self._store()
+
+    def _store(self) -> None:
+        if self._newest and self._state.seq > self._stored[0]:
+            self._states.put(self._state, self._writer.topic, self._newest)
+        self._stored = (self._state.seq, time.monotonic())
+
+    def _topic(self, source: str) -> str:
+        return f"raw.{self._state.stream}.{source}"
+
+
+def _lane(rows: Rows, i: int, plan: Plan) -> Lane:
+    return Lane(plan.names[rows.source[i]], int(rows.partition[i]))

@@ -1,0 +1,32 @@
+"""The spans of sampled events: `raw`, which waited in its topic, and `log`, which was judged and appended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from services.ingest.model import U64, Rows
+from tidemill import telemetry
+from tidemill.events.identity import sampled
+
+
+def traced(rows: Rows, hashes: U64, stream: str, sources: Sequence[str], polled: int) -> dict[int, str]:
+    """Record both spans of every sampled row; their `traceparent` by index.
+
+    `hashes` are those of the ids; `polled` is when the rows were read, ns.
+    """
+    if not telemetry.tracing():
+        return {}
+    picks = np.flatnonzero(sampled(hashes, telemetry.share())).tolist()
+    return {i: _hops(rows, i, int(hashes[i]), stream, sources[rows.source[i]], polled) for i in picks}
+
+
+def _hops(rows: Rows, i: int, id_hash: int, stream: str, source: str, polled: int) -> str:
+    message, facts = rows.origins[i], {"tidemill.event.id": rows.ids[i], "tidemill.stream": stream, "tidemill.source": source}
+    trace, place = telemetry.trace_high(stream, source) << 64 | id_hash, (int(rows.partition[i]), int(rows.offset[i]))
+    said = telemetry.parse_traceparent(dict(message.headers() or ()).get("traceparent"))
+    waited = telemetry.Moment(message.timestamp()[1] * 1_000_000, polled)
+    raw = telemetry.record_hop("raw", trace, place, waited, said, attributes=facts)
+    log = telemetry.record_hop("log", trace, place, telemetry.Moment(polled, telemetry.now()), raw, attributes=facts)
+    return telemetry.traceparent(log)

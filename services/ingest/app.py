@@ -1,0 +1,136 @@
+"""What ingest is made of, and how it runs: a writer per assigned shard, a listener to the control plane, an HTTP door."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Consumer, TopicPartition
+
+from services.ingest.adapters.answers import Answers
+from services.ingest.adapters.control import Catalogue, Listener
+from services.ingest.adapters.door import Door
+from services.ingest.api import router
+from services.ingest.settings import Limits
+from services.ingest.step import warm_up
+from services.ingest.worker import Ports, Worker
+from tidemill import telemetry
+from tidemill.bus.consumer import good, member, take
+from tidemill.bus.control_client import Publisher
+from tidemill.bus.health import Health, open_door
+from tidemill.events.registry import Registry
+
+if TYPE_CHECKING:
+    from tidemill.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+Place = tuple[str, int]
+"""A stream and a shard."""
+
+
+class Ingest:
+    """The process: owns the shards that its consumer group gives it. Nothing is consumed through the group but ownership."""
+
+    def __init__(self, settings: Settings, limits: Limits, registry: Registry, publisher: Publisher) -> None:
+        self.health = Health("ingest")
+        self.stop = threading.Event()
+        self._settings, self._limits, self._registry, self._publisher = settings, limits, registry, publisher
+        self._catalogue = Catalogue()
+        self._answers: dict[str, Answers] = {}
+        self._workers: dict[Place, Worker] = {}
+        self._group: Consumer = member(settings, "ingest")
+        self._listener = Listener(settings, registry, self._catalogue)
+        self._door = Door(settings, limits, self._catalogue, self._answers_of)
+
+    def run(self) -> None:
+        """Until `stop` is set; raises what made a shard fail."""
+        door = open_door(self.health, self._settings, [router(self._door)])
+        try:
+            warm_up()
+            self._listener.start()
+            self._group.subscribe(
+                [rf"^log\.({self._settings.streams})$"], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+            )
+            while not self.stop.is_set():
+                good(take(self._group, 1, 0.1))
+                self._look()
+        finally:
+            self._end()
+            if door is not None:
+                door.close()
+
+    def _answers_of(self, stream: str) -> Answers | None:
+        return self._answers.get(stream) if any(place[0] == stream for place in self._workers) else None
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.assign([TopicPartition(one.topic, one.partition, _END) for one in partitions])
+        consumer.pause(partitions)
+        for one in partitions:
+            place = (one.topic.removeprefix("log."), one.partition)
+            if place not in self._workers:
+                answers = self._answers.setdefault(place[0], Answers())
+                ports = Ports(self._settings, self._limits, self._registry, self._catalogue, self._publisher, answers)
+                self._workers[place] = Worker(*place, ports)
+                self._workers[place].start()
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for one in partitions:
+            worker = self._workers.pop((one.topic.removeprefix("log."), one.partition), None)
+            if worker is not None:
+                worker.stop(purge=True)
+
+    def _look(self) -> None:
+        """See how everybody is; raises what made one fail."""
+        workers = list(self._workers.values())
+        for failure in (*(worker.failure for worker in workers), self._listener.failure):
+            if failure is not None:
+                raise failure
+        self.health.lag = sum(worker.lag for worker in workers)
+        self.health.details = {"shards": {f"{worker.stream}/{worker.number}": worker.waiting or "working" for worker in workers}}
+        ready = self._catalogue.caught_up.is_set() and all(worker.running for worker in workers)
+        self.health.state = "ready" if ready else "starting"
+        self.health.beaten = min((worker.beaten for worker in workers), default=self.health.beaten)
+        if not workers:
+            self.health.beat()
+
+    def _end(self) -> None:
+        """Drain: every shard at once, within the time that the process has."""
+        self.health.state = "draining"
+        ending = [threading.Thread(target=worker.stop) for worker in self._workers.values()]
+        for thread in ending:
+            thread.start()
+        for thread in ending:
+            thread.join()
+        self._listener.stop()
+        self._door.close()
+        self._group.close()
+        self._publisher.close()
+
+
+_END = -1
+"""Kafka's name for the end of a partition: the group's consumer reads nothing."""
+
+
+def build(settings: Settings, limits: Limits | None = None) -> Ingest:
+    """The service with its real parts."""
+    limits = limits or Limits(snapshot_seconds=settings.snapshot_seconds)
+    registry = Registry(settings.schema_registry)
+    return Ingest(settings, limits, registry, Publisher(settings, "ingest", registry))
+
+
+def main(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT; SystemExit(1) when something fails."""
+    telemetry.setup("ingest", settings)
+    ingest = build(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ingest.stop.set())
+    try:
+        ingest.run()
+    except Exception as error:
+        logger.critical("stopped", exc_info=error)
+        raise SystemExit(1) from None
+    finally:
+        telemetry.shutdown()

@@ -1,0 +1,155 @@
+"""What ingest hears of the control plane, and which switches follow from it (R12, R14)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import get_args
+
+from services.ingest.model import State, Switch
+from tidemill.errors import Refused
+from tidemill.events import governance, ingest, serving
+from tidemill.events.identity import event_id
+from tidemill.events.log import ModelSwitched, SwitchAction
+from tidemill.spec import Bundle
+from tidemill.trust.decision import Policy, Subject, Verified, verify
+from tidemill.trust.keys import KeyRing
+
+
+@dataclass(frozen=True)
+class Order:
+    """A rollout order as it was heard."""
+
+    said: governance.RolloutOrdered
+    id: str
+    """Of the event."""
+    traceparent: str | None
+    fresh: bool
+    """Heard after this process had caught up: an old order that is stale needs no second answer."""
+
+
+@dataclass
+class Rollouts:
+    """The rollout orders of one stream, and what serving says of them."""
+
+    orders: dict[str, Order] = field(default_factory=dict)
+    """By the order's id, those that are not settled."""
+    prepared: dict[str, set[int]] = field(default_factory=dict)
+    """By artifact digest and order: the partitions whose workers are ready."""
+    declined: dict[str, str] = field(default_factory=dict)
+    """By order: why serving will not load it."""
+    settled: set[str] = field(default_factory=set)
+    checked: dict[tuple[str, str], Verified | str] = field(default_factory=dict)
+    """By order and spec digest, the decision or why it does not hold: signatures are verified once."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What can be done now."""
+
+    switches: list[Switch]
+    refused: list[tuple[Order, str]]
+
+
+def on_rollout_ordered(order: Order, rollouts: Rollouts) -> None:
+    """Keep the order until it is in the log or refused; the first of several with one id counts."""
+    if order.said.order not in rollouts.settled:
+        rollouts.orders.setdefault(order.said.order, order)
+
+
+def on_model_prepared(event: serving.ModelPrepared, rollouts: Rollouts) -> None:
+    """A serving worker has fetched, verified and loaded the version, for its partitions."""
+    rollouts.prepared.setdefault(_key(event.order, event.artifact), set()).update(event.partitions)
+
+
+def on_model_refused(event: serving.ModelRefused, rollouts: Rollouts) -> None:
+    """A serving worker will not load it."""
+    rollouts.declined.setdefault(_key(event.order, event.artifact), event.reason)
+
+
+def ready(rollouts: Rollouts, state: State, ring: KeyRing, partitions: int, now: int) -> Ready:
+    """The orders that may become switches, and those that never will, with the reason. `now`: wall time, us."""
+    found = Ready([], [])
+    for order in list(rollouts.orders.values()):
+        judged = _judge(order, rollouts, state, ring, partitions, now)
+        if isinstance(judged, Switch):
+            found.switches.append(judged)
+        elif judged == _SILENT:
+            settle(rollouts, order.said.order)
+        elif judged:
+            found.refused.append((order, judged))
+    return found
+
+
+def settle(rollouts: Rollouts, order: str) -> None:
+    """The order has its answer."""
+    rollouts.settled.add(order)
+    rollouts.orders.pop(order, None)
+
+
+def appended(switch: ModelSwitched, partition: int, offset: int) -> tuple[str, ingest.SwitchAppended]:
+    """What to say of a switch in the log: the same event, by its id, however often it is said."""
+    said = ingest.SwitchAppended(
+        partition=partition,
+        offset=offset,
+        **switch.model_dump(include=set(ingest.SwitchAppended.model_fields) - {"partition", "offset"}),
+    )
+    return event_id(switch.order, ingest.SwitchAppended.ce_type(), f"{switch.stream}/{partition}"), said
+
+
+def refused(order: governance.RolloutOrdered, reason: str) -> tuple[str, ingest.SwitchRefused]:
+    """What to say of an order that will not become a switch."""
+    fields = set(ingest.SwitchRefused.model_fields) - {"reason"}
+    said = ingest.SwitchRefused(reason=reason, **order.model_dump(include=fields))
+    return event_id(order.order, ingest.SwitchRefused.ce_type(), order.stream), said
+
+
+_SILENT = "-"
+
+
+def _judge(order: Order, rollouts: Rollouts, state: State, ring: KeyRing, partitions: int, now: int) -> Switch | str:
+    """A switch, the reason of a refusal, or nothing yet."""
+    said, key = order.said, _key(order.said.order, order.said.artifact)
+    newest = state.switches.get(said.model)
+    if newest is not None and said.rollout <= newest.event.rollout:
+        return "stale-rollout" if order.fresh and said.order != newest.event.order else _SILENT
+    checked = _checked(order, rollouts, state.bundle, ring)
+    if isinstance(checked, str):
+        return checked
+    if now > checked.expires:
+        return "expired"
+    if key in rollouts.declined:
+        return f"serving: {rollouts.declined[key]}"
+    if rollouts.prepared.get(key, set()) >= set(range(partitions)):
+        return Switch(_switched(said, checked))
+    return ""
+
+
+def _checked(order: Order, rollouts: Rollouts, bundle: Bundle | None, ring: KeyRing) -> Verified | str:
+    key = (order.said.order, bundle.digest if bundle else "")
+    if key not in rollouts.checked:
+        try:
+            rollouts.checked[key] = _verified(order.said, bundle, ring)
+        except Refused as error:
+            rollouts.checked[key] = error.reason
+    return rollouts.checked[key]
+
+
+def _verified(said: governance.RolloutOrdered, bundle: Bundle | None, ring: KeyRing) -> Verified:
+    """By the adopted spec's policy, not by what the order claims of it."""
+    model = bundle.models.get(said.model) if bundle else None
+    if model is None:
+        raise Refused("unknown-model", f"the spec has no model {said.model!r}")
+    if said.action not in get_args(SwitchAction):
+        raise Refused("unknown-action", f"{said.action!r} is none of {', '.join(get_args(SwitchAction))}")
+    about = Subject(said.stream, said.model, said.version, said.artifact, said.report, said.action, said.rollout, said.approval)
+    return verify(said.envelopes, ring, Policy(model.approval.approvers[0], model.approval.required), about)
+
+
+def _switched(said: governance.RolloutOrdered, verified: Verified) -> ModelSwitched:
+    place = {"seq": 0.0, "position": -1.0, "stream_time": 0.0, "expires": verified.expires}
+    shared = said.model_dump(include=set(ModelSwitched.model_fields) - set(place))
+    return ModelSwitched.model_validate(place | shared)
+
+
+def _key(order: str, artifact: str) -> str:
+    return f"{order} {artifact}"

@@ -1,0 +1,35 @@
+"""What bounds ingest. Addresses and folders are every service's: tidemill.settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes in bytes or records, times in seconds."""
+
+    event: int = 512 * 1024
+    """A larger value is a dead letter `too-large`: with its envelope it must still fit a record of the dead letters."""
+    body: int = 8 * 1024 * 1024
+    """A larger HTTP body is answered 413, before it is read to its end."""
+    events: int = 10_000
+    """In one HTTP body."""
+    waiting: int = 50_000
+    """Events that HTTP callers wait for at the same time; more are answered 503."""
+    answer: float = 20.0
+    """How long an HTTP caller waits for the log to have its event; then 503, and a retry is safe."""
+    batch: int = 4_000
+    """Raw records in one step."""
+    poll: float = 0.05
+    """How long the loop waits for raw records before it looks at control events again."""
+    ready: int = 50_000
+    """Rows of one lane that wait for other lanes; then the lane is paused until half of them are gone."""
+    opened: int = 500_000
+    """Rows of one lane that wait for their feed's promise; then the lane is paused: the feed broke its word."""
+    snapshot_records: int = 100_000
+    """Log records between two snapshots."""
+    snapshot_seconds: float = 30.0
+    """Time after which a moved-on state is put into a snapshot all the same."""
+    drain: float = 8.0
+    """What a stopping writer has for its last records."""

@@ -1,0 +1,49 @@
+"""A writer's state as arrays and plain JSON, and back."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from hashlib import sha256
+from typing import Any
+
+from services.ingest import model
+from services.ingest.model import Lane, State, Switched
+from services.ingest.step import append, ids, kernels
+from tidemill.bus.fold import Snapshot
+from tidemill.events.log import ModelSwitched
+from tidemill.spec import Bundle
+
+_PLAIN = ("stream", "shard", "writer", "seq", "offset", "time", "known", "newest", "promised", "replaying")
+
+
+def dump(state: State) -> Snapshot:
+    """The state; the arrays are copies."""
+    arrays = dict(zip(("key", "content", "time", "offset"), ids.live(state.ids), strict=True))
+    meta: dict[str, Any] = {name: getattr(state, name) for name in _PLAIN}
+    meta["lanes"] = [[*lane, offset, state.peak.get(lane, model.NEVER)] for lane, offset in state.passed.items()]
+    meta["last"] = list(state.last)
+    meta["switches"] = [[found.event.model_dump(mode="json"), found.offset] for found in state.switches.values()]
+    meta["bundle"] = state.bundle.to_json() if state.bundle else None
+    return Snapshot(arrays, meta)
+
+
+def load(snapshot: Snapshot) -> State:
+    """The state of `dump`."""
+    meta, arrays = snapshot.meta, snapshot.arrays
+    switches = [Switched(ModelSwitched.model_validate(event), offset) for event, offset in meta["switches"]]
+    return State(
+        **{name: meta[name] for name in _PLAIN},
+        passed={Lane(source, number): offset for source, number, offset, _ in meta["lanes"]},
+        peak={Lane(source, number): peak for source, number, _, peak in meta["lanes"] if peak != model.NEVER},
+        last=tuple(meta["last"]),
+        ids=ids.restored(arrays["key"], arrays["content"], arrays["time"], arrays["offset"]),
+        switches={found.event.model: found for found in switches},
+        bundle=Bundle.from_json(meta["bundle"]) if meta["bundle"] else None,
+    )
+
+
+@cache
+def code() -> str:
+    """The digest of what makes a state: a snapshot of other code is not used."""
+    return "sha256:" + sha256("".join(map(inspect.getsource, (model, append, ids, kernels))).encode()).hexdigest()

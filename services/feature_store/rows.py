@@ -17,12 +17,12 @@ from tidemill.features import labels
 from tidemill.features.plan import LabelPlan, TriggerPlan
 
 OUTPUT = "features"
-HOPS = ("vector", "outcome", "record")
+HOPS = ("vector", "outcome", "unlabelled", "failed", "control")
 """Names of the spans of rows, by `Rows.hop`."""
-VECTOR, OUTCOME, RECORD = range(3)
+VECTOR, OUTCOME, UNLABELLED, FAILED, CONTROL = range(len(HOPS))
 
 _DTYPES = {kind: dtype_of(kind.SCHEMA) for kind in (features.Outcome, features.Unlabelled, features.Failed)}
-_FAILED = {symbol: 2 * number for number, symbol in enumerate(("undecodable", "bad_value", "no_spec"))}
+_REASONS = {symbol: 2 * number for number, symbol in enumerate(("undecodable", "bad_value", "no_spec"))}
 """An enum's byte is the zigzag of its symbol's index."""
 _BEFORE, _OWN = 0, 1
 """At one position, what its stream time ends comes before what it says itself."""
@@ -72,8 +72,8 @@ class Output:
         if len(index):
             rows = self._begin(features.Failed, index, ids)
             rows["id_hash"] = hash64_many([self._batch.keys[at] for at in index.tolist()])
-            rows["reason"] = _FAILED[reason]
-            self._parts.append(_Part(index, rows, RECORD, _OWN, True, np.zeros(len(index), ABOUT), failed=True))
+            rows["reason"] = _REASONS[reason]
+            self._parts.append(_Part(index, rows, FAILED, _OWN, True, np.zeros(len(index), ABOUT), failed=True))
 
     def copies(self, index: I8) -> None:
         """Control records that go on as they are, at their place."""
@@ -90,7 +90,7 @@ class Output:
         values = [value for part, mine in zip(parts, self._split(seqs), strict=True) for value in _encoded(part.rows, mine)]
         values += [self._copied(at, seq) for at, seq in zip(self._copies, seqs[len(values) :].tolist(), strict=True)]
         keyed = np.concatenate([*(np.full(len(part.index), part.keyed) for part in parts), np.ones(len(copies), np.bool_)])
-        hop = np.concatenate([*(np.full(len(part.index), part.hop) for part in parts), np.full(len(copies), RECORD)])
+        hop = np.concatenate([*(np.full(len(part.index), part.hop) for part in parts), np.full(len(copies), CONTROL)])
         causes, keys = index[order], self._batch.keys
         return Rows(
             output=OUTPUT,
@@ -115,7 +115,8 @@ class Output:
         else:
             rows["reason"] = 2 * (found["what"] - labels.EXPIRED)
         about = self._about(label.trigger_source, found["id_hash"], found["position"])
-        self._parts.append(_Part(index, rows, OUTCOME, place, keyed, about))
+        hop = OUTCOME if kind is features.Outcome else UNLABELLED
+        self._parts.append(_Part(index, rows, hop, place, keyed, about))
 
     def _begin(
         self, kind: type[features.Outcome | features.Unlabelled | features.Failed], index: I8, ids: Mapping[str, int]

@@ -88,8 +88,8 @@ def ready(child: Child, bootstrap: str) -> bool:
 
 
 def _format(java: list[str], config: Path) -> None:
-    cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
+    cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")  # may begin with a dash: given with its option
+    command = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise StartFailed(f"Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}")

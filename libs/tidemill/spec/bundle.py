@@ -58,8 +58,9 @@ class Bundle(BaseModel):
 
     def views_of(self, trigger: str) -> list[str]:
         """The views that a trigger's vector reads: those whose entity it has the columns of, in declared order."""
-        known = self.columns(self.stream.triggers[trigger].source)
-        return [name for name, view in self.stream.views.items() if known.keys() >= set(self.stream.entities[view.entity])]
+        known = self.columns(self.stream.triggers[trigger].source).keys()
+        keys = {entity: set(columns) for entity, columns in self.stream.entities.items() if known >= set(columns)}
+        return [name for name, view in self.stream.views.items() if view.entity in keys]
 
     def models_of(self, trigger: str) -> list[ModelSpec]:
         """The models that a trigger asks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 
@@ -44,7 +45,7 @@ def check_model(bundle: Bundle, model: ModelSpec, document: Document) -> None:
     _check_label(bundle, model, document)
     for index, cause in enumerate(model.retrain.on):
         if cause.alert is not None:
-            _known(cause.alert, model.monitors.alerts, "alert", ("retrain", "on", index), document)
+            _known(cause.alert, model.monitors.alerts, "alert", ("retrain", "on", index, "alert"), document)
     for name, gate in model.gates.items():
         _known(gate.metric, METRICS, "metric", ("gates", name, "metric"), document)
     for name, alert in model.monitors.alerts.items():
@@ -99,24 +100,23 @@ def _check_view(bundle: Bundle, name: str, view: ViewSpec, document: Document) -
             document.error((*at, "entity"), f"no trigger has the columns {wanted}", "nobody could read this view")
     if view.where is not None:
         _compiled(bundle, view.source, view.where, ("boolean",), (*at, "where"), document)
+    steps: set[int] = set()
     for feature, spec in view.features.items():
         field = (*at, "features", feature)
         if spec.of is not None:
             _compiled(bundle, view.source, spec.of, ("number", "boolean"), (*field, "of"), document)
         for window in spec.over:
-            _check_window(window, view.lateness, (*field, "over"), document)
+            try:
+                steps.add(slide(window))
+            except ValueError as error:
+                document.error((*field, "over"), str(error), "choose another window")
+    _check_lateness(view.lateness, math.lcm(*steps), (*at, "lateness"), document)
 
 
-def _check_window(window: int, lateness: int, at: Path_, document: Document) -> None:
-    try:
-        step = slide(window)
-    except ValueError as error:
-        document.error(at, str(error), "choose another window")
-        return
+def _check_lateness(lateness: int, step: int, at: Path_, document: Document) -> None:
     if lateness % step:
-        whole = format_duration(-(-lateness // step) * step)
         message = f"the lateness of {format_duration(lateness)} is no multiple of the slide {format_duration(step)}"
-        document.error(at, message, f"`lateness: {whole}`")
+        document.error(at, message, f"`lateness: {format_duration(-(-lateness // step) * step)}`")
 
 
 def _entity_columns(bundle: Bundle, source: str, entity: str, at: Path_, document: Document) -> None:

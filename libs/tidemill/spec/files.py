@@ -126,7 +126,7 @@ def _tell(document: Document, model: type[BaseModel], found: Any) -> None:
         message = f"unknown key {path[-1]!r}"
         fix = near(str(path[-1]), _keys(model, path[:-1]))
     elif found["type"] == "missing":
-        message = "missing"
+        message = f"{path[-1]!r} is missing"
         fix = f"add `{path[-1]}: ...`"
     elif found["type"] == "string_pattern_mismatch":
         message = f"{found['input']!r} is not a possible name"
@@ -138,11 +138,10 @@ def _tell(document: Document, model: type[BaseModel], found: Any) -> None:
 
 
 def _known(document: Document, path: Path_) -> Path_:
-    """Pydantic's path without the parts that are not in the file (names of union arms, `[key]`), but for a missing last."""
+    """The path without what is not in the file: pydantic also names union arms and `[key]`."""
     out: Path_ = ()
-    for index, part in enumerate(path):
-        if (*out, part) in document.lines or (index == len(path) - 1 and part != "[key]"):
-            out = (*out, part)
+    for part in path:
+        out = (*out, part) if (*out, part) in document.lines else out
     return out
 
 

@@ -96,13 +96,23 @@ class TrainingSpec(Spec):
     seed: int = 7
 
 
+def _bar(value: object) -> object:
+    if value in ("baseline", "champion") or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise ValueError(f"{value!r} is no bound: write a number, `baseline` or `champion`")
+
+
+Bar = Annotated[float | str, BeforeValidator(_bar)]
+"""A number, or whose number: `baseline` or `champion`."""
+
+
 class Gate(Spec):
     """A bound that a candidate must hold before anyone is asked."""
 
     metric: Literal[METRICS]  # type: ignore[valid-type]
     on: Literal["test"] = "test"
-    below: float | Literal["baseline", "champion"] | None = None
-    above: float | Literal["baseline", "champion"] | None = None
+    below: Bar | None = None
+    above: Bar | None = None
 
     @model_validator(mode="after")
     def _one_side(self) -> Gate:
@@ -110,9 +120,9 @@ class Gate(Spec):
         return self
 
     @property
-    def bound(self) -> float | Literal["baseline", "champion"]:
-        """The number, or whose number."""
-        return cast("float | Literal['baseline', 'champion']", self.above if self.below is None else self.below)
+    def bound(self) -> float | str:
+        """The number, or `baseline` or `champion`."""
+        return cast("float | str", self.above if self.below is None else self.below)
 
     def holds(self, value: float, bound: float) -> bool:
         """Whether the candidate's figure is on the right side of the bound's."""

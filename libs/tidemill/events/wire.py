@@ -31,6 +31,7 @@ _BAD_BYTES = (
     SchemaResolutionError,
 )  # all that fastavro was seen to raise on bytes that are not the schema's
 _PREFIX = struct.Struct(">BI")
+_UNFRAMED = b"\xff" * 5
 
 
 def frame(schema_id: int, payload: bytes) -> bytes:
@@ -47,8 +48,9 @@ def schema_id(value: bytes) -> int:
 
 def schema_ids(values: list[bytes]) -> npt.NDArray[np.int64]:
     """The id in each value's prefix; -1 where there is none."""
-    heads = np.frombuffer(b"".join([value[:5].ljust(5, b"\xff") for value in values]), dtype=[("magic", "u1"), ("id", ">u4")])
-    return np.where(heads["magic"] == 0, heads["id"].astype(np.int64), -1)
+    heads = b"".join([value[:5] if len(value) >= 5 else _UNFRAMED for value in values])
+    found = np.frombuffer(heads, dtype=[("magic", "u1"), ("id", ">u4")])
+    return np.where(found["magic"] == 0, found["id"].astype(np.int64), -1)
 
 
 def encode(event: Event, registry: Registry) -> bytes:

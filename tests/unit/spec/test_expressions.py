@@ -34,7 +34,7 @@ SCHEMA = {
 
 doubles = st.sampled_from([0.0, -0.0, 1.0, -1.5, 15.0, 1e308, 1e-308, math.inf, -math.inf, math.nan]) | st.floats()
 texts = st.sampled_from(["", "A", "B", "a", "ß", "Zürich", "it's", "100%"]) | st.text(
-    st.characters(exclude_characters="\0"), max_size=5
+    st.characters(codec="utf-8", exclude_characters="\0"), max_size=5
 )
 rows = st.fixed_dictionaries(
     {

@@ -51,7 +51,7 @@ class Stack:
         """The environment of a service's process with these settings."""
         from tidemill.stack.services import environment
 
-        return {**os.environ, **environment(settings, postgres, http_port), "NUMBA_CACHE_DIR": str(numba_cache())}
+        return {**os.environ, **environment(settings, postgres, http_port)}
 
     def new_database(self) -> str:
         """The DSN of a fresh database with its own owner."""
@@ -69,11 +69,6 @@ class Stack:
     def stream(self, stream: str, *sources: str, shards: int = 1) -> None:
         """Create all topics of a stream."""
         self.topics(stream_topics(stream, sources, shards))
-
-
-def numba_cache() -> Path:
-    """Compiled kernels, kept between test sessions."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidemill" / "numba"
 
 
 @pytest.fixture(scope="session")

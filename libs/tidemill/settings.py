@@ -19,6 +19,7 @@ from tidemill.errors import Refused
 PREFIX = "TIDEMILL_"
 FILE = "tidemill.toml"
 PASS_THROUGH = "LIBRDKAFKA__"
+_TABLE = "librdkafka"
 NOT_SETTINGS = ("TEST_", "DEMO_")
 """What the test suite and the make targets say to each other."""
 
@@ -47,6 +48,10 @@ class Settings(BaseModel):
     log_level: str = "INFO"
     trace_sample: float = Field(default=0.01, ge=0, le=1)
     """Share of events that leave spans; control events always do."""
+    streams: str = ".+"
+    """Which streams the data-plane services of this process take part in: a regular expression for the whole name."""
+    snapshot_seconds: float = Field(default=20, gt=0)
+    """How often a data-plane service writes its state, if anything came."""
     librdkafka: dict[str, str] = Field(default_factory=dict)
     """Handed to every Kafka client as it is, after our own values."""
 
@@ -68,7 +73,9 @@ class Settings(BaseModel):
     @classmethod
     def given(cls, data_dir: Path | None = None, **over: Any) -> Settings:
         """`over` over the environment over `tidemill.toml` over the defaults; Refused on an unknown or a bad value."""
-        told = _file() | _environment() | over
+        file, environment = _file(), _environment()
+        told = file | environment | over
+        told[_TABLE] = {**file.get(_TABLE, {}), **environment.get(_TABLE, {}), **over.get(_TABLE, {})}
         if data_dir is not None:
             told["data_dir"] = data_dir
         return cls._checked(told)
@@ -86,7 +93,9 @@ class Settings(BaseModel):
             raise Refused("bad-setting", f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
     def _with_running_stack(self) -> Settings:
-        """Fill what was not given from the stack that runs in the data directory."""
+        """Fill what was not given from the stack that runs in the data directory. A service is given everything."""
+        if self.kafka and self.schema_registry:
+            return self
         from tidemill.stack.state import State
 
         running = State.read(self.data_dir)
@@ -99,13 +108,21 @@ class Settings(BaseModel):
         return self.model_copy(update={name: Path(value) if name == "trust_dir" else value for name, value in lacking.items()})
 
 
+def cache_dir() -> Path:
+    """Where things lie that can be fetched or made again, for all installations of this user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidemill"
+
+
 def _file() -> dict[str, Any]:
     try:
-        return tomllib.loads(Path(FILE).read_text())
+        told = tomllib.loads(Path(FILE).read_text())
     except FileNotFoundError:
         return {}
     except tomllib.TOMLDecodeError as error:
         raise Refused("bad-setting", f"{FILE}: {error}") from None
+    if not isinstance(told.get(_TABLE, {}), dict):
+        raise Refused("bad-setting", f"{FILE}: {_TABLE} is a table, [{_TABLE}]")
+    return told
 
 
 def _environment() -> dict[str, Any]:
@@ -115,7 +132,7 @@ def _environment() -> dict[str, Any]:
         if key == name or key.startswith(NOT_SETTINGS):
             continue
         if key.startswith(PASS_THROUGH):
-            found.setdefault("librdkafka", {})[key.removeprefix(PASS_THROUGH).lower().replace("_", ".")] = value
+            found.setdefault(_TABLE, {})[key.removeprefix(PASS_THROUGH).lower().replace("_", ".")] = value
         else:
             found[key.lower()] = value
     return found

@@ -45,12 +45,14 @@ def up(
     console = Console(stderr=True)
     _fetch(console)
     wanted = [] if no_services else _wanted(only)
+    if ephemeral and (detach or data_dir):
+        raise typer.BadParameter("--ephemeral makes its own data directory and ends with this command")
     if ephemeral:
         _up_ephemeral(console, wanted)
     elif detach:
-        _up_detached(console, Settings.given(data_dir).data_dir, wanted)
+        _up_detached(Settings.given(data_dir).data_dir, wanted)
     else:
-        _supervise(Settings.given(data_dir), wanted, console.print)
+        _supervise(Settings.given(data_dir), wanted, console)
 
 
 def down(data_dir: DataDir = None) -> None:
@@ -58,7 +60,7 @@ def down(data_dir: DataDir = None) -> None:
     from tidemill.stack.supervisor import end_processes
 
     state = State.read(Settings.given(data_dir).data_dir)
-    if state is None or not state.living():
+    if state is None or not state.all_living():
         typer.echo("nothing runs")
         return
     end_processes(state)
@@ -99,10 +101,10 @@ def _wanted(only: str | None) -> list[Service]:
     return [BY_NAME[name] for name in names]
 
 
-def _supervise(settings: Settings, wanted: list[Service], tell: Callable[[str], None]) -> None:
+def _supervise(settings: Settings, wanted: list[Service], console: Console) -> None:
     from tidemill.stack.supervisor import Stack
 
-    Stack(settings, wanted, tell).run()
+    Stack(settings, wanted, lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)).run()
 
 
 def _up_ephemeral(console: Console, wanted: list[Service]) -> None:
@@ -110,13 +112,13 @@ def _up_ephemeral(console: Console, wanted: list[Service]) -> None:
     folder.chmod(0o755)  # PostgreSQL's user must reach its cluster in it
     console.print(f"data directory: {folder}")
     try:
-        _supervise(Settings.given(folder), wanted, console.print)
+        _supervise(Settings.given(folder), wanted, console)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _up_detached(console: Console, data_dir: Path, wanted: list[Service]) -> None:
-    """Start the supervisor as a process of its own, and tell what it tells until all is ready."""
+def _up_detached(data_dir: Path, wanted: list[Service]) -> None:
+    """Start the supervisor as a process of its own, and tell what it tells until all is ready; Ctrl-C before that ends it."""
     log = data_dir / "logs" / "supervisor.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     services = ["--only", ",".join(service.name for service in wanted)] if wanted else ["--no-services"]
@@ -126,13 +128,16 @@ def _up_detached(console: Console, data_dir: Path, wanted: list[Service]) -> Non
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
     with log.open() as said:
         said.seek(begin)
-        while not _is_ready(data_dir, process.pid):
-            console.print(said.read(), end="")
-            if process.poll() is not None:
-                console.print(said.read(), end="")
-                raise Refused("not-started", f"the stack did not start; see {log}")
-            time.sleep(0.1)
-        console.print(said.read(), end="")
+        try:
+            while process.poll() is None and not _is_ready(data_dir, process.pid):
+                typer.echo(said.read(), nl=False, err=True)
+                time.sleep(0.1)
+        except KeyboardInterrupt:
+            process.terminate()
+            process.wait()
+        typer.echo(said.read(), nl=False, err=True)
+    if process.poll() is not None:
+        raise Refused("not-started", f"the stack did not start; see {log}")
 
 
 def _is_ready(data_dir: Path, pid: int) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +19,7 @@ from pathlib import Path
 from jgo.maven import Artifact, MavenContext, PythonResolver
 
 from tidemill.errors import TidemillError
+from tidemill.settings import cache_dir
 
 LOCKS = Path(__file__).resolve().parents[3] / "infra" / "artifacts"
 KAFKA = ("org.apache.kafka:kafka_2.13:4.1.0", "org.apache.kafka:kafka-tools:4.1.0")
@@ -59,11 +60,6 @@ class Locked:
         return component.artifact(classifier=self.classifier, packaging=self.packaging)
 
 
-def cache_dir() -> Path:
-    """Where fetched files stay between runs."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidemill"
-
-
 def locked(part: str) -> list[Locked]:
     """The files of `kafka` or `apicurio`."""
     return [Locked.parse(line) for line in (LOCKS / f"{part}.lock").read_text().splitlines() if line]
@@ -78,6 +74,7 @@ def fetch(tell: Tell) -> None:
     """Fetch what is missing, several files at a time; a second process waits for the first. Raises DamagedArtifact."""
     with _locked_cache(), ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda file: _fetch(file, tell), missing()))
+        shutil.rmtree(cache_dir() / "partial", ignore_errors=True)
 
 
 def kafka_classpath() -> list[Path]:
@@ -89,10 +86,29 @@ def apicurio_home() -> Path:
     """The unpacked registry; unpacked beside its archive at the first call."""
     (file,) = locked("apicurio")
     home = cache_dir() / f"apicurio-{file.version}"
-    if not (home / "quarkus-run.jar").exists():
-        with _locked_cache(), tarfile.open(_path(file)) as archive:
-            archive.extractall(home, filter="data")
+    with _locked_cache():
+        if not home.exists():
+            _unpack(_path(file), home)
     return home
+
+
+def _unpack(archive: Path, home: Path) -> None:
+    """Through a folder beside it, so that `home` is whole or not there."""
+    partial = home.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with tarfile.open(archive) as content:
+        content.extractall(partial, filter="data")
+    partial.rename(home)
+
+
+def verify(came: Path, file: Locked) -> None:
+    """Remove a file that is not the locked one, and raise DamagedArtifact."""
+    found = _sha256(came)
+    if found != file.sha256:
+        came.unlink()
+        raise DamagedArtifact(
+            f"{came.name}: sha256 {found} instead of the locked {file.sha256}; it was changed on the way and is removed; try again"
+        )
 
 
 def _path(file: Locked) -> Path:
@@ -111,12 +127,7 @@ def _fetch(file: Locked, tell: Tell) -> None:
         artifact.cached_path.unlink()
     came = context.resolver.download(artifact)
     assert came is not None
-    found = _sha256(came)
-    if found != file.sha256:
-        came.unlink()
-        raise DamagedArtifact(
-            f"{came.name}: sha256 {found} instead of the locked {file.sha256}; somebody changed it on the way, try again"
-        )
+    verify(came, file)
     target.parent.mkdir(parents=True, exist_ok=True)
     came.replace(target)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from tidemill.errors import TidemillError
 
 _PR_SET_PDEATHSIG = 1
 _TAIL = 4_000
+_PORTS = range(15_000, 32_000)
 
 
 class StartFailed(TidemillError):
@@ -85,22 +87,29 @@ class Child:
             self.process.send_signal(self.stop_signal)
 
     def end(self, grace: float) -> None:
-        """Wait up to `grace` seconds for its end, then kill it and what it started."""
+        """Wait up to `grace` seconds for its end; then kill it, and what it started and left behind."""
         if self.process is None:
             return
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(max(grace, 0.0))
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        self.kill_group()
+        self.process.wait()
+
+    def kill_group(self) -> None:
+        """Kill what is left of its process group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 def free_port(preferred: int = 0) -> int:
-    """A loopback port that is free now: the preferred one if it is, so that a restarted stack keeps its addresses."""
-    for port in (preferred, 0):
+    """A loopback port that is free now: the preferred one if it is, so that a restarted stack keeps its addresses.
+
+    Else one below the range from which the kernel serves outgoing connections, or one of those could take it before its server does.
+    """
+    tried = (preferred, *random.sample(_PORTS, 100)) if preferred else random.sample(_PORTS, 100)
+    for port in tried:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
+            return port
     raise StartFailed("no free loopback port")

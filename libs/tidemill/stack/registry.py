@@ -27,11 +27,15 @@ def child(log: Path, port: int, database: Role) -> Child:
     environment = {
         "QUARKUS_HTTP_HOST": "127.0.0.1",
         "QUARKUS_HTTP_PORT": str(port),
-        "QUARKUS_MANAGEMENT_ENABLED": "false",
+        "QUARKUS_MANAGEMENT_HOST": "127.0.0.1",  # a second door, which cannot be closed; it would stand open to everyone on port 9000
+        "QUARKUS_MANAGEMENT_PORT": "0",
         "QUARKUS_LOG_LEVEL": "WARN",
         "APICURIO_STORAGE_KIND": "sql",
         "APICURIO_STORAGE_SQL_KIND": "postgresql",
-        "APICURIO_DATASOURCE_URL": f"jdbc:postgresql://127.0.0.1:{database.port}/{quote(database.name)}",
+        "APICURIO_DATASOURCE_URL": f"jdbc:postgresql://{database.address}/{quote(database.name)}",
+        "APICURIO_DATASOURCE_JDBC_INITIAL_SIZE": "2",
+        "APICURIO_DATASOURCE_JDBC_MIN_SIZE": "2",
+        "APICURIO_DATASOURCE_JDBC_MAX_SIZE": "10",
         "APICURIO_DATASOURCE_USERNAME": database.name,
         "APICURIO_DATASOURCE_PASSWORD": database.password,
     }

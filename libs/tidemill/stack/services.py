@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidemill.settings import PREFIX, Settings
+from tidemill.settings import PREFIX, Settings, cache_dir
 from tidemill.stack.child import Child
 
 
@@ -18,11 +18,12 @@ class Service:
 
     name: str
     has_database: bool = False
+    package: str = "services"
 
     @property
     def module(self) -> str:
         """What `python -m` runs."""
-        return f"services.{self.name.replace('-', '_')}"
+        return f"{self.package}.{self.name.replace('-', '_')}"
 
     @property
     def role(self) -> str:
@@ -64,9 +65,9 @@ def environment(settings: Settings, postgres_dsn: str | None, http_port: int) ->
         "TRACE_SAMPLE": str(settings.trace_sample),
     }
     told |= {f"LIBRDKAFKA__{name}": value for name, value in settings.librdkafka.items()}
-    cache = os.environ.get("NUMBA_CACHE_DIR") or str(settings.data_dir.resolve() / "numba")
+    compiled = os.environ.get("NUMBA_CACHE_DIR") or str(cache_dir() / "numba")  # kernels outlive a data directory
     return (
         {f"{PREFIX}{name}": value for name, value in told.items()}
         | ONE_THREAD
-        | {"NUMBA_CACHE_DIR": cache, "PYTHONUNBUFFERED": "1"}
+        | {"NUMBA_CACHE_DIR": compiled, "PYTHONUNBUFFERED": "1"}
     )

@@ -33,6 +33,13 @@ class Running(BaseModel):
             return None
         return process if same else None
 
+    def processes(self) -> list[psutil.Process]:
+        """The process and all of its session that is left: every child of the stack leads a session of its own."""
+        leader = self.process()
+        if leader is None and psutil.pid_exists(self.pid):
+            return []  # the number is another process's now
+        return [process for process in map(_process, psutil.pids()) if process and _session(process) == self.pid]
+
 
 class State(BaseModel):
     """One stack."""
@@ -64,12 +71,31 @@ class State(BaseModel):
             out.write(self.model_dump_json(indent=2))
         part.replace(data_dir / FILE)
 
-    def living(self) -> dict[str, psutil.Process]:
-        """Every process of this stack that is still there, the supervisor last."""
-        named = {**self.services, **self.parts, "supervisor": self.supervisor}
-        return {name: process for name, running in named.items() if (process := running.process())}
+    def living(self) -> list[psutil.Process]:
+        """Every process that the supervisor started and that is still there."""
+        return [process for running in (*self.services.values(), *self.parts.values()) for process in running.processes()]
+
+    def all_living(self) -> list[psutil.Process]:
+        """These and the supervisor."""
+        supervisor = self.supervisor.process()
+        return [*self.living(), *([supervisor] if supervisor else [])]
 
     @property
     def runs(self) -> bool:
         """Whether the supervisor is there."""
         return self.supervisor.process() is not None
+
+
+def _process(pid: int) -> psutil.Process | None:
+    try:
+        process = psutil.Process(pid)
+        return process if process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _session(process: psutil.Process) -> int | None:
+    try:
+        return os.getsid(process.pid)
+    except ProcessLookupError:
+        return None

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+
+import psutil
 
 from tidemill.events.topics import control_topics
 from tidemill.settings import Settings
@@ -20,9 +24,10 @@ from tidemill.stack.services import Service
 from tidemill.stack.state import Running, State
 from tidemill.stack.topics import ensure_topics
 
-Tell = Callable[[str], None]
-GRACE_SERVICES, GRACE_PARTS = 5.0, 4.0
+Tell = Callable[[str], object]
+GRACE_SERVICES, GRACE_PARTS = 5.0, 3.0
 """Seconds that services, then servers, get to end by themselves; together below the promised 10."""
+_SERVICES_TIME_OUT = 120.0
 _BACK_OFF, _LONGEST_BACK_OFF, _STEADY = 0.5, 30.0, 60.0
 
 
@@ -52,6 +57,7 @@ class Watched:
             self.due, self.restarts = now + wait, self.restarts + 1
             code = self.child.process.returncode if self.child.process else None
             tell(f"{self.child.name} ended with code {code}; again in {wait:.1f} s (log: {self.child.log})")
+            self.child.kill_group()
         if now < self.due:
             return False
         self.start()
@@ -77,21 +83,24 @@ class Stack:
 
     def run(self) -> None:
         """Start everything, keep it up until SIGTERM or SIGINT, end everything."""
-        self._end_orphans()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        try:
-            self._start()
-            self._write("ready")
-            while not self.stopping:
-                self._watch()
-                time.sleep(0.1)
-        except StartFailed as error:
-            if not self.stopping:
-                self._write(f"failed: {error}")
-                raise
-        finally:
-            self.end()
+        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with _alone(self.settings.data_dir):
+            self._end_orphans()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._stop)
+            try:
+                self._start()
+                self._write("ready")
+                self._tell_ready()
+                while not self.stopping:
+                    self._watch()
+                    time.sleep(0.1)
+            except StartFailed as error:
+                if not self.stopping:
+                    self._write(f"failed: {error}")
+                    raise
+            finally:
+                self.end()
 
     def end(self) -> None:
         """End every process of the stack within 10 s."""
@@ -107,14 +116,13 @@ class Stack:
         self.stopping = True
 
     def _start(self) -> None:
-        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
         before = State.read(self.settings.data_dir)
         server = self._start_postgres(before)
         broker = self._start_kafka(before)
         server()
         schemas = self._start_registry(before)
         broker()
-        ensure_topics(self.settings.kafka, control_topics())
+        ensure_topics(self.settings.kafka, control_topics(), self.settings.librdkafka)
         schemas()
         self._start_services(before)
 
@@ -141,7 +149,7 @@ class Stack:
         if self.settings.schema_registry:
             return lambda: None
         port = _port(before.schema_registry if before else "")
-        database = postgres.ensure_role(self.admin_dsn, self.settings.data_dir, "apicurio", _port_of(self.admin_dsn))
+        database = postgres.ensure_role(self.admin_dsn, self.settings.data_dir, "apicurio")
         self.settings = self.settings.model_copy(update={"schema_registry": registry.url(port)})
         child = registry.child(self._log("schema-registry"), port, database)
         return self._part(child, lambda: registry.ready(child, port), 120)
@@ -150,6 +158,7 @@ class Stack:
         """Start a server; what is returned waits until it is ready."""
         watched = self.parts[child.name] = Watched(child)
         watched.start()
+        self.tell(f"{child.name} starts (at most {time_out:.0f} s)")
         self._write(f"starting: {child.name}")
         return lambda: self._wait(watched, ready, time_out)
 
@@ -162,13 +171,15 @@ class Stack:
             watched = self.services[service.name] = Watched(child, f"http://127.0.0.1:{port}")
             watched.start()
         self._write("starting: services")
+        if self.services:
+            self.tell(f"services start: {', '.join(self.services)} (at most {_SERVICES_TIME_OUT:.0f} s)")
         for watched in self.services.values():
-            self._wait(watched, lambda watched=watched: _service_ready(watched), 120)  # type: ignore[misc]
+            self._wait(watched, lambda watched=watched: _service_ready(watched), _SERVICES_TIME_OUT)  # type: ignore[misc]
 
     def _dsn(self, service: Service) -> str | None:
         if not service.has_database:
             return None
-        return postgres.ensure_role(self.admin_dsn, self.settings.data_dir, service.role, _port_of(self.admin_dsn)).dsn
+        return postgres.ensure_role(self.admin_dsn, self.settings.data_dir, service.role).dsn
 
     def _wait(self, watched: Watched, ready: Callable[[], bool], time_out: float) -> None:
         deadline = watched.started + time_out
@@ -188,15 +199,16 @@ class Stack:
             self._write("ready")
 
     def _end_orphans(self) -> None:
-        """End what a supervisor that was killed left behind; refuse to run beside a living one."""
+        """End what a supervisor that was killed left behind."""
         before = State.read(self.settings.data_dir)
-        if before is None:
-            return
-        if before.runs:
-            raise StartFailed(
-                f"a stack runs already in {self.settings.data_dir} (pid {before.supervisor.pid}); `tidemill down` ends it"
-            )
-        end_processes(before)
+        if before is not None and (left := before.living()):
+            self.tell(f"ending {len(left)} processes that an earlier stack left behind")
+            end_processes(before)
+
+    def _tell_ready(self) -> None:
+        self.tell(f"ready: kafka {self.settings.kafka}, schema registry {self.settings.schema_registry}")
+        for name, watched in self.services.items():
+            self.tell(f"  {name:14} {watched.url}")
 
     def _log(self, name: str) -> Path:
         return self.settings.data_dir.resolve() / "logs" / f"{name}.log"
@@ -214,19 +226,39 @@ class Stack:
         ).write(self.settings.data_dir)
 
 
-def end_processes(state: State, grace: float = 9.0) -> None:
-    """End every process of a stack: the supervisor first, which ends the others; what is left is killed."""
-    living = state.living()
-    if "supervisor" in living:
-        living["supervisor"].terminate()
-    else:
-        for process in living.values():
-            process.terminate()
-    deadline = time.monotonic() + grace
-    while (living := state.living()) and time.monotonic() < deadline:
+def end_processes(state: State, grace: float = 8.5) -> None:
+    """End every process of a stack: the supervisor, which ends the others, or they themselves; what is left is killed."""
+    supervisor = state.supervisor.process()
+    _signal([supervisor] if supervisor else state.living(), signal.SIGTERM)
+    if not _gone(state, grace):
+        _signal(state.all_living(), signal.SIGKILL)
+        _gone(state, 1.0)
+
+
+def _signal(processes: list[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+def _gone(state: State, patience: float) -> bool:
+    deadline = time.monotonic() + patience
+    while state.all_living():
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.05)
-    for process in living.values():
-        process.kill()
+    return True
+
+
+@contextlib.contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory for one supervisor; the lock goes with its process, however it ends."""
+    with (data_dir / "lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartFailed(f"a stack runs already in {data_dir}; `tidemill down` ends it") from None
+        yield
 
 
 def _service_ready(watched: Watched) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -11,9 +11,9 @@ from confluent_kafka.cimpl import NewTopic
 from tidemill.events.topics import Topic
 
 
-def ensure_topics(bootstrap: str, topics: Iterable[Topic]) -> list[str]:
-    """Create those that are not there; returns their names. What exists is left as it is."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+def ensure_topics(bootstrap: str, topics: Iterable[Topic], librdkafka: Mapping[str, str] | None = None) -> list[str]:
+    """Create those that are not there; returns their names. What exists is left as it is. `librdkafka`: what the settings pass on."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, **(librdkafka or {})})
     wanted = [NewTopic(topic.name, topic.partitions, 1, config=topic.config) for topic in topics]
     created = []
     for name, future in (admin.create_topics(wanted) if wanted else {}).items():

@@ -1,0 +1,69 @@
+"""The whole local stack, without services: it goes on where it stopped, listens on loopback alone, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from tidemill.events.registry import Registry
+from tidemill.events.topics import control_topics, stream_topics
+from tidemill.stack.state import State
+from tidemill.stack.topics import ensure_topics
+
+SCHEMA = {"type": "record", "name": "Tide", "namespace": "test", "fields": [{"name": "height", "type": "double"}]}
+
+
+def tidemill(command: str, data_dir: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "tidemill.cli.main", command, "--data-dir", str(data_dir), *options]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def up(data_dir: Path) -> State:
+    done = tidemill("up", data_dir, "--no-services", "--detach")
+    assert done.returncode == 0, done.stderr
+    state = State.read(data_dir)
+    assert state is not None
+    return state
+
+
+def test_the_stack_goes_on_where_it_stopped_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    assert tidemill("status", data_dir).returncode == 1
+    try:
+        first = up(data_dir)
+        said = json.loads(tidemill("status", data_dir, "--output", "json").stdout)
+        assert {"kafka", "schema_registry", "postgres", "services"} <= said.keys()
+        assert listening(first) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+        number = Registry(first.schema_registry).register("test.Tide", SCHEMA)
+        assert ensure_topics(first.kafka, stream_topics("flights", ("departures",), 1)) != []
+        with psycopg.connect(first.postgres) as connection:
+            connection.execute("CREATE TABLE tide (height float)")
+
+        begun = time.monotonic()
+        assert tidemill("down", data_dir).stdout == "ended\n"
+        assert time.monotonic() - begun < 11  # ten, and a process start
+        assert first.all_living() == []
+
+        second = up(data_dir)
+        assert (second.kafka, second.schema_registry) == (first.kafka, first.schema_registry)
+        assert Registry(second.schema_registry).register("test.Tide", SCHEMA) == number
+        assert ensure_topics(second.kafka, [*control_topics(), *stream_topics("flights", ("departures",), 1)]) == []
+        with psycopg.connect(second.postgres) as connection:
+            assert connection.execute("SELECT count(*) FROM tide").fetchone() == (0,)
+    finally:
+        tidemill("down", data_dir)
+    assert second.all_living() == []
+
+
+def listening(state: State) -> set[str]:
+    """The addresses on which the stack's processes listen."""
+    processes = state.all_living()
+    children = [child for process in processes for child in process.children(recursive=True)]
+    sockets = [socket for process in {*processes, *children} for socket in process.net_connections("inet")]
+    return {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}

@@ -36,22 +36,27 @@ def schema(source: str) -> dict[str, Any]:
     }
 
 
-def bundle(dedupe: str = "7d", align_wait: str = "0s", shards: int = 1, **source: Any) -> Bundle:
+def bundle(
+    dedupe: str = "7d", align_wait: str = "0s", shards: int = 1, stream: str = "world", ids: dict[str, int] | None = None, **source: Any
+) -> Bundle:
     """Sources a and b with the same columns; at equal times b goes first."""
     spec = {"id": "id", "time": "at", "dedupe": dedupe, "accept": {"from": "1990-01-01", "ahead": "5m"}, **source}
-    stream = {
-        "version": 1, "stream": "world", "owner": "tests", "shards": shards, "split_by": "color" if shards > 1 else None,
+    told = {
+        "version": 1, "stream": stream, "owner": "tests", "shards": shards, "split_by": "color" if shards > 1 else None,
         "sources": {"a": {"schema": "a.avsc", **spec}, "b": {"schema": "b.avsc", **spec}}, "order": ["b", "a"],
         "align_wait": align_wait, "entities": {"id": "id"}, "views": {}, "triggers": {"t": {"source": "a"}},
     }  # fmt: skip
-    return Bundle(stream=StreamSpec.model_validate(stream), models={}, schemas={"a": schema("a"), "b": schema("b")}, ids=IDS)
+    return Bundle(stream=StreamSpec.model_validate(told), models={}, schemas={"a": schema("a"), "b": schema("b")}, ids=ids or IDS)
 
 
-def event(source: str, id: str | None, at: int, amount: float = 1.0, color: str | None = None) -> bytes:
+_PARSED = {source: fastavro.parse_schema(schema(source)) for source in ("a", "b")}
+
+
+def event(source: str, id: str | None, at: int, amount: float = 1.0, color: str | None = None, schema_id: int | None = None) -> bytes:
     """A framed raw event; `at` in us."""
     out = io.BytesIO()
-    fastavro.schemaless_writer(out, fastavro.parse_schema(schema(source)), {"id": id, "at": at, "amount": amount, "color": color})
-    return wire.frame(IDS[source], out.getvalue())
+    fastavro.schemaless_writer(out, _PARSED[source], {"id": id, "at": at, "amount": amount, "color": color})
+    return wire.frame(IDS[source] if schema_id is None else schema_id, out.getvalue())
 
 
 def promise(source: str, until: int, ended: bool = False) -> bytes:

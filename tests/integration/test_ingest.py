@@ -1,0 +1,163 @@
+"""Ingest on the real broker: from raw topics and HTTP into one log, whatever happens to its process."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tests.conftest import Stack
+from tests.integration.ingest_stream import Stream, until
+from tests.unit.ingest.world import SECOND
+from tidemill.bus.producer import gapless
+from tidemill.events import log
+
+START = 1_000_000_000 * SECOND
+
+
+@pytest.fixture
+def stream(stack: Stack, stream_name: str) -> Iterator[Stream]:
+    made = Stream(stack, stream_name)
+    yield made
+    made.end()
+
+
+def kinds(stream: Stream) -> list[int]:
+    batch = stream.log()
+    return [] if batch is None or batch.log is None else batch.log["kind"].tolist()
+
+
+def test_a_replay_becomes_a_log_in_known_order_behind_a_barrier_and_a_spec(stream: Stream) -> None:
+    stream.apply()
+    for source in ("a", "b"):
+        stream.send(source, [stream.promise(source, START)])
+    stream.start().ready()
+    stream.send("a", [*(stream.event("a", f"a{n}", START + 2 * n * SECOND) for n in range(500)), stream.promise("a", START + 1000 * SECOND, True)])
+    stream.send("b", [*(stream.event("b", f"b{n}", START + (2 * n + 1) * SECOND) for n in range(500)), stream.promise("b", START + 1000 * SECOND, True)])
+    until(lambda: kinds(stream).count(log.PROGRESSED) == 3, "the end of the replay")
+    batch = stream.log()
+    assert batch is not None and batch.log is not None
+    assert batch.log["kind"][:2].tolist() == [log.BARRIER, log.SPEC_ADOPTED]
+    assert [id for id, _ in stream.events()] == [f"{'ab'[n % 2]}{n // 2}" for n in range(1000)]
+    assert np.all(np.diff(batch.log["known"]) >= 0)
+    assert np.all(np.diff(batch.log["stream"]) >= 0)
+    assert stream.dead() == {}
+
+
+def test_a_killed_ingest_neither_loses_nor_doubles_an_event(stream: Stream) -> None:
+    stream.apply()
+    for source in ("a", "b"):
+        stream.send(source, [stream.promise(source, START)])
+    life, sent, chance = stream.start().ready(), 0, np.random.default_rng(7)
+    while sent < 20_000:
+        end = sent + 1_000
+        for source in ("a", "b"):
+            rows = [stream.event(source, f"{source}{n}", START + n * SECOND) for n in range(sent, end, 2)]
+            rows += [rows[i] for i in chance.integers(0, len(rows), 10)]  # 2 % come again
+            stream.send(source, [*rows, stream.promise(source, START + end * SECOND, end == 20_000)])
+        sent = end
+        if sent in (5_000, 12_000, 17_000):
+            until(lambda: len(stream.events()) > sent - 1_500, "most events")
+            life.kill()
+            life = stream.start()
+    until(lambda: kinds(stream)[-1:] == [log.PROGRESSED] and len(stream.events()) >= 20_000, "all events", 120)
+    found = stream.events()
+    assert len(found) == len(set(found)) == 20_000
+    batch = stream.log()
+    assert batch is not None and batch.log is not None
+    assert np.all(np.diff(batch.log["known"]) >= 0)
+    assert kinds(stream).count(log.BARRIER) == 4
+    assert stream.dead() == {}
+
+
+def test_a_drained_ingest_goes_on_from_its_snapshot(stream: Stream) -> None:
+    stream.apply()
+    life = stream.start().ready()
+    stream.send("a", [stream.event("a", f"x{n}", START + n) for n in range(3_000)])
+    until(lambda: len(stream.events()) == 3_000, "all events")
+    assert life.stop() == 0
+    assert list((stream.settings.data_dir / "snapshots" / "ingest").rglob("*.npz"))
+    again = stream.start().ready()
+    stream.send("a", [stream.event("a", f"x{n}", START + n) for n in range(2_990, 3_010)])
+    until(lambda: len(stream.events()) == 3_010, "the new events")
+    assert "tidemill_duplicates_total" in again.metrics()
+    assert "snapshot ignored" not in again.tail()
+
+
+def test_a_damaged_snapshot_is_passed_over(stream: Stream) -> None:
+    stream.apply()
+    life = stream.start().ready()
+    stream.send("a", [stream.event("a", f"x{n}", START + n) for n in range(100)])
+    until(lambda: len(stream.events()) == 100, "all events")
+    assert life.stop() == 0
+    for file in (stream.settings.data_dir / "snapshots" / "ingest").rglob("*.npz"):
+        file.write_bytes(file.read_bytes()[:-10] + b"0123456789")
+    again = stream.start().ready()
+    stream.send("a", [stream.event("a", f"x{n}", START + n) for n in range(90, 110)])
+    until(lambda: len(stream.events()) == 110, "the new events")
+    assert "snapshot ignored" in again.tail()
+
+
+def test_a_dead_writers_late_batch_is_void(stream: Stream) -> None:
+    stream.apply()
+    stream.start().ready()
+    batch = stream.log()
+    assert batch is not None and batch.log is not None
+    late = np.zeros(3, log.LOG_HEADER)
+    late["writer"], late["seq"] = 12345, batch.log["seq"][-1] + 1 + np.arange(3)
+    sender = gapless(stream.settings, "zombie")
+    value = stream.event("a", "zombie", START)
+    sender.send(f"log.{stream.name}", 0, [b"zombie"] * 3, [value] * 3, [[(log.HEADER, row.tobytes())] for row in late])
+    assert sender.flush(10)
+    stream.send("a", [stream.event("a", f"x{n}", START + n) for n in range(10)])
+    until(lambda: len(stream.events()) == 10, "the events")
+    assert "zombie" not in dict(stream.events())
+
+
+def test_an_event_passes_live_within_milliseconds(stream: Stream) -> None:
+    stream.apply()
+    life = stream.start().ready()
+    took = []
+    for n in range(50):
+        begin = time.perf_counter()
+        code, answer = life.post("a", {"id": f"e{n}", "at": START + n, "amount": 1.5, "color": None})
+        took.append(time.perf_counter() - begin)
+        assert (code, answer["status"]) == (202, "accepted")
+    assert sorted(took)[25] < 0.25  # far above what it takes: the machine is shared
+
+
+def test_a_new_spec_is_adopted_at_its_place(stream: Stream) -> None:
+    stream.apply()
+    life = stream.start().ready()
+    stream.send("a", [stream.event("a", "x1", START)])
+    until(lambda: len(stream.events()) == 1, "the first event")
+    stream.apply(dedupe="3d")
+    until(lambda: kinds(stream).count(log.SPEC_ADOPTED) == 2, "the new spec")
+    stream.send("a", [stream.event("a", "x1", START), stream.event("a", "x2", START)])
+    until(lambda: len(stream.events()) == 2, "the second event")
+    assert kinds(stream) == [log.BARRIER, log.SPEC_ADOPTED, log.EVENT, log.SPEC_ADOPTED, log.EVENT]
+    life.kill()
+    stream.start().ready()
+    assert kinds(stream)[-1] == log.BARRIER
+
+
+def test_shards_share_the_events_and_each_is_said_once(stack: Stack, stream_name: str) -> None:
+    made = Stream(stack, stream_name, {"shards": 2})
+    try:
+        made.apply()
+        made.start().ready()
+        colors = ["red", "green", "blue", "grey"]
+        from tests.unit.ingest import world
+
+        rows = [world.event("a", f"x{n}", START + n, color=colors[n % 4], schema_id=made.ids["a"]) for n in range(400)]
+        made.send("a", [*rows, b"no avro"])
+        until(lambda: len(made.events(0)) + len(made.events(1)) == 400, "all events")
+        ids = Counter(id for shard in (0, 1) for id, _ in made.events(shard))
+        assert set(ids.values()) == {1}
+        assert made.events(0) and made.events(1)
+        until(lambda: len(made.dead()) == 1, "the dead letter")
+    finally:
+        made.end()

@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 from confluent_kafka import Message
+from confluent_kafka.admin import AdminClient
 
 from tidemill.bus.consumer import read_to_end, reader, watermarks
 from tidemill.bus.fold import Batch
 from tidemill.bus.producer import gapless
 from tidemill.events.log import BARRIER, EVENT, HEADER, LOG_HEADER
-from tidemill.events.topics import Topic, load_topics
+from tidemill.events.topics import Topic, load_topics, stream_topics
 from tidemill.settings import Settings
+from tidemill.stack.topics import ensure_topics
 
 FOLDS = Path(__file__).with_name("toy_folds.py")
 sys.path.insert(0, str(FOLDS.parent))
@@ -49,7 +51,7 @@ class Scene:
         if barrier:
             sender.send(topic, 0, [None], [b"barrier"], [[(HEADER, toy_folds.log_header(BARRIER, seq, writer))]])
             seq += 1
-        headers = [[(HEADER, toy_folds.log_header(EVENT, seq + at, writer, at))] for at in range(len(numbers))]
+        headers = [[(HEADER, toy_folds.log_header(EVENT, seq + at, writer))] for at in range(len(numbers))]
         sender.send(topic, 0, [b"e%d" % n for n in numbers], [b"%d" % n for n in numbers], headers)
         assert sender.flush(30)
         return seq + len(numbers)
@@ -74,6 +76,24 @@ class Scene:
         low, high = watermarks(consumer, self.topic(family))[0]
         consumer.close()
         return high - low
+
+    def truncate(self, family: str, keep: int) -> None:
+        """Lose all but the first records of a topic."""
+        kept, topic = self.read(family)[:keep], self.topic(family)
+        admin = AdminClient({"bootstrap.servers": self.settings.kafka})
+        admin.delete_topics([topic])[topic].result(30)
+        row = next(row for row in stream_topics(self.stream, [], 1) if row.name == topic)
+        until(lambda: topic not in admin.list_topics(timeout=10).topics)
+        until(lambda: ensure_topics(self.settings.kafka, [row]))
+        sender = gapless(self.settings, "test")
+        sender.send(topic, 0, [m.key() for m in kept], [m.value() or b"" for m in kept], [m.headers() for m in kept])  # type: ignore[misc]
+        assert sender.flush(30)
+
+    def fold_all(self, want: list[bytes]) -> None:
+        """Let a worker run until all is said, and end it as an operator would."""
+        life = self.start()
+        until(lambda: self.count("features") >= len(want) or life.poll() is not None)
+        assert self.stop(life) == 0, self.errors()
 
     def snapshots(self, fold: str = "relay") -> list[Path]:
         return sorted((self.settings.data_dir / "snapshots" / fold / self.stream / "0").glob("*.npz"))
@@ -102,7 +122,6 @@ def expected(scene: Scene, count: int, offset: int = 1) -> list[bytes]:
     state = relay.initial(scene.stream, 0)
     values = [b"%d" % n for n in numbers(count)]
     log = np.zeros(count, LOG_HEADER)
-    log["stream"] = np.arange(count)
     keys: list[bytes | None] = [b"e" + value for value in values]
     offsets = np.arange(offset, offset + count)
     batch = Batch("log", scene.stream, 0, offsets, offsets, keys, values, [None] * count, offsets, log)
@@ -139,6 +158,8 @@ def scene(stack: Any, stream_name: str) -> Iterator[Scene]:
     for life in scene.lives:
         life.kill()
         life.wait()
+    for errors in scene.settings.data_dir.glob("*.err"):
+        print(errors.name, errors.read_text()[-3_000:])  # shown when the test failed
 
 
 def _topic(name: str) -> Topic:
@@ -147,11 +168,11 @@ def _topic(name: str) -> Topic:
 
 
 def test_kills_at_random_moments_leave_neither_a_gap_nor_a_second_answer(scene: Scene) -> None:
-    count = 200_000
+    count = 150_000
     scene.write_log(numbers(count))
     want = expected(scene, count)
     chance = random.Random(7)
-    for kill in range(5):
+    for kill in range(4):
         life, had = scene.start(pace={**QUICK, "batch": 200}), scene.count("features")
         until(lambda had=had: scene.count("features") > had)
         time.sleep(chance.uniform(0, 0.2))  # the moment of the kill, not a wait
@@ -163,3 +184,145 @@ def test_kills_at_random_moments_leave_neither_a_gap_nor_a_second_answer(scene: 
     assert scene.stop(last) == 0
     assert taken(scene.read("features")) == want
     assert len(scene.snapshots()) == 2
+
+
+def test_a_second_life_goes_on_where_the_first_was_drained(scene: Scene) -> None:
+    seq = scene.write_log(numbers(5_000))
+    want = expected(scene, 5_000)
+    scene.fold_all(want)
+    begin = time.monotonic()
+    life = scene.start()
+    scene.write_log(numbers(6_000)[5_000:], writer=1, seq=seq, barrier=False)
+    want = expected(scene, 6_000)
+    until(lambda: scene.count("features") >= len(want))
+    assert time.monotonic() - begin < 20
+    assert scene.stop(life) == 0
+    assert [message.value() for message in scene.read("features")] == want  # physically once: nothing was folded again
+    assert f'"log.{scene.stream}": 5001' in scene.errors()
+
+
+def test_sigterm_drains_within_ten_seconds_in_full_flight(scene: Scene) -> None:
+    scene.write_log(numbers(150_000))
+    life = scene.start(pace={**QUICK, "batch": 200})
+    until(lambda: scene.count("features") > 0)
+    begin = time.monotonic()
+    assert scene.stop(life) == 0
+    assert time.monotonic() - begin < 10
+    done = scene.count("features")
+    assert 0 < done < len(expected(scene, 150_000))
+    newest = max(scene.snapshots())
+    assert int(newest.name.split(".")[0]) > 0
+    taken(scene.read("features"))
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["the newest", "both"])
+def test_a_damaged_snapshot_is_passed_over(scene: Scene, both: bool) -> None:
+    seq = scene.write_log(numbers(8_000))
+    scene.fold_all(expected(scene, 8_000))
+    scene.write_log(numbers(9_000)[8_000:], seq=seq, barrier=False)
+    scene.fold_all(expected(scene, 9_000))
+    for path in scene.snapshots() if both else [max(scene.snapshots())]:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    scene.write_log(numbers(10_000)[9_000:], seq=seq + 1_000, barrier=False)
+    want = expected(scene, 10_000)
+    scene.fold_all(want)
+    assert [message.value() for message in scene.read("features")] == want
+    assert '"reason": "damaged"' in scene.errors()
+
+
+def test_a_snapshot_of_other_code_is_passed_over(scene: Scene) -> None:
+    seq = scene.write_log(numbers(3_000))
+    scene.fold_all(expected(scene, 3_000))
+    scene.write_log(numbers(4_000)[3_000:], seq=seq, barrier=False)
+    life = scene.start(code="2")
+    want = expected(scene, 4_000)
+    until(lambda: scene.count("features") >= len(want))
+    assert scene.stop(life) == 0
+    assert [message.value() for message in scene.read("features")] == want
+    assert '"reason": "foreign"' in scene.errors()
+
+
+def test_a_truncated_output_is_said_again(scene: Scene) -> None:
+    scene.write_log(numbers(6_000))
+    want = expected(scene, 6_000)
+    scene.fold_all(want)
+    scene.truncate("features", 1_000)
+    scene.fold_all(want)
+    assert [message.value() for message in scene.read("features")] == want
+    assert '"reason": "output-cut"' in scene.errors()
+
+
+def test_an_output_ahead_of_its_log_stops_the_worker(scene: Scene) -> None:
+    scene.write_log(numbers(3_000))
+    scene.fold_all(expected(scene, 3_000))
+    scene.truncate("log", 2_000)
+    life = scene.start()
+    assert life.wait(30) == 1
+    assert "output ahead of its log" in scene.errors()
+
+
+def test_an_output_of_another_log_stops_the_worker(scene: Scene) -> None:
+    scene.write_log(numbers(3_000))
+    scene.fold_all(expected(scene, 3_000))
+    said = scene.count("features")
+    scene.truncate("log", 0)
+    scene.write_log([n + 1 for n in numbers(4_000)])
+    life = scene.start()
+    assert life.wait(30) == 1
+    assert "output ahead of its log" in scene.errors()
+    assert scene.count("features") == said
+
+
+def test_a_dead_writers_late_batch_is_ignored(scene: Scene) -> None:
+    seq = scene.write_log(numbers(1_000), writer=11)
+    next_seq = scene.write_log(numbers(1_500)[1_000:], writer=12, seq=seq)
+    scene.write_log(numbers(400), writer=11, seq=seq, barrier=False)
+    scene.write_log(numbers(2_000)[1_500:], writer=12, seq=next_seq, barrier=False)
+    want = [row[29:] for row in expected(scene, 2_000)]  # without places, which the late batch moves
+    scene.fold_all(expected(scene, 2_000))
+    assert [row[29:] for row in taken(scene.read("features"))] == want
+
+
+def test_a_gap_in_the_log_stops_the_worker(scene: Scene) -> None:
+    seq = scene.write_log(numbers(500))
+    scene.write_log(numbers(100), seq=seq + 1, barrier=False)
+    life = scene.start()
+    assert life.wait(30) == 1
+    assert f"record {seq} is missing" in scene.errors()
+    taken(scene.read("features"))
+
+
+def test_what_is_away_is_waited_for(scene: Scene) -> None:
+    scene.write_log(numbers(1_000))
+    want = expected(scene, 1_000)
+    life = scene.start(away=3)
+    until(lambda: scene.count("features") >= len(want))
+    assert scene.stop(life) == 0
+    assert [message.value() for message in scene.read("features")] == want
+    assert scene.errors().count("the schemas are away") >= 3
+
+
+def test_several_inputs_meet_in_one_state_and_a_shared_topic_hears_once(scene: Scene) -> None:
+    scene.write_log(numbers(60_000))
+    topic = f"said-{scene.stream}"
+    pairs = len(expected(scene, 60_000))
+    scene.start("relay")
+    scene.start("echo")
+    until(lambda: scene.count("features") > 0)
+    want = [f"{scene.stream}-{number}".encode() for number in range(pairs // toy_folds.EVERY)]
+    for _ in range(3):
+        watch, had = scene.start("watch", topic=topic, pace={**QUICK, "batch": 100}), len(said(scene, topic))
+        until(lambda had=had: len(said(scene, topic)) > had or had == len(want))
+        watch.kill()
+        watch.wait()
+    scene.start("watch", topic=topic)
+    until(lambda: len(said(scene, topic)) >= len(want))
+    assert said(scene, topic) == want
+    assert [life.send_signal(signal.SIGTERM) or life.wait(15) for life in scene.lives if life.poll() is None] == [0, 0, 0]
+    assert said(scene, topic) == want
+
+
+def said(scene: Scene, topic: str) -> list[bytes | None]:
+    return [message.value() for batch in read_to_end(scene.settings, topic) for message in batch]

@@ -21,7 +21,7 @@ PATIENCE: Final = 30.0
 
 
 def member(settings: Settings, service: str) -> Consumer:
-    """A member of the service's group.
+    """A member of the service's group: `tidemill-<service>`, or what the settings give as `group.id` before the service's name.
 
     Static membership: a worker killed and started again goes on at once instead of after the dead one's session. The range
     assignor gives one member the same partition number of every input of a stream.
@@ -30,7 +30,6 @@ def member(settings: Settings, service: str) -> Consumer:
     return Consumer(
         {
             **_reading(settings, service),
-            "group.id": f"tidemill-{service}",
             "group.instance.id": f"{service}-{socket.gethostname()}-{place}",
             "partition.assignment.strategy": "range",
             "session.timeout.ms": 10_000,
@@ -38,6 +37,7 @@ def member(settings: Settings, service: str) -> Consumer:
             "topic.metadata.refresh.interval.ms": 1_000,  # how soon a new stream is seen
             "enable.auto.offset.store": False,
             **settings.librdkafka,
+            "group.id": f"{settings.librdkafka.get('group.id', 'tidemill')}-{service}",
         }
     )
 

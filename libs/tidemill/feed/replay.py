@@ -48,7 +48,7 @@ class Replay:
 
     def run(self, begin: int, until: int, hold: bool = True) -> Sent:
         """Send everything known in [`begin`, `until`), then wait for what is still open. With `hold` false nothing is waited for."""
-        sent = Sent(begin)
+        sent = Sent(max(begin, self.timeline.first))
         goal = min(until, self.timeline.end)
         while sent.until < goal:
             limit = min(goal, self.allowed(), self.gate.limit if hold else sent.until + DAY)

@@ -73,6 +73,8 @@ class Summary(BaseModel):
     """All figures of one demonstration."""
 
     events: Events
+    inversions: int
+    """Log events that are known earlier than the one before them: none, ever."""
     triggers: int
     vectors: int
     predictions: int

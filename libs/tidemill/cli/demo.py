@@ -1,0 +1,106 @@
+"""`tidemill demo`: the whole loop over a year of real flights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tidemill.cli.feed import moment
+from tidemill.cli.options import AsOutput, DataDir, Output
+from tidemill.demo import render, run, story
+from tidemill.demo.run import Counts
+from tidemill.events.monitoring import WindowClosed
+from tidemill.feed.gate import Gate
+from tidemill.feed.replay import Sent
+from tidemill.feed.session import Session
+from tidemill.settings import Settings
+
+Tell = Callable[[Sent, Gate, Counts], None]
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="The use case.")] = Path("usecases/flights"),
+    until: Annotated[str | None, typer.Option(help="Stop before this event time. Default: the whole year.")] = None,
+    headless: Annotated[bool, typer.Option("--headless", help="No progress bar: plain lines, for logs.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running.")] = False,
+    data_dir: DataDir = None,
+    output: AsOutput = Output.text,
+) -> None:
+    """Run the whole loop over a year of real flights, and report what it did."""
+    home = Settings.given(data_dir).data_dir
+    console = Console(highlight=False, force_terminal=False if headless else None)
+    run.prepare(home)
+    with run.stack(home, keep) as settings:
+        run.apply(folder, home)
+        session = Session(settings, folder, [*story.TOLD, WindowClosed])
+        end = moment(until) if until else session.timeline.end
+        with run.approver(home), _telling(console, session, headless) as (shown, tell):
+            clock, _ = run.replay(session, end, shown, tell)
+        session.close()
+        console.print("reading everything back")
+        summary = run.report(session, clock)
+    render.report(console, summary)
+    if output is Output.json:
+        file = home / "demo-summary.json"
+        file.write_text(summary.model_dump_json(indent=2))
+        console.print(f"figures: {file}")
+    if summary.discrepancies():
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _telling(console: Console, session: Session, headless: bool) -> Iterator[tuple[Console, Tell]]:
+    """(where to print, what to tell of the progress)."""
+    if headless:
+        yield console, _monthly(console)
+        return
+    columns = (TextColumn("{task.description:9}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
+        yield bar.console, _bars(bar, session)
+
+
+def _bars(bar: Progress, session: Session) -> Tell:
+    lanes = session.timeline.lanes
+    total = sum(len(lane.known) for lane in lanes)
+    triggers = len(next(lane.known for lane in lanes if lane.source in {t.source for t in session.bundle.stream.triggers.values()}))
+    tasks = {
+        name: bar.add_task(name, total=size, told="")
+        for name, size in (("events", total), ("predicted", triggers), ("outcomes", triggers))
+    }
+
+    def tell(sent: Sent, gate: Gate, counts: Counts) -> None:
+        count = sum(sent.events.values())
+        state = "" if gate.idle else "  waits for a decision"
+        rate = count / max(bar.tasks[0].elapsed or 1.0, 1e-9)
+        bar.update(tasks["events"], completed=count, told=f"{count:>7,}  {_day(sent.until)}  {rate:,.0f}/s{state}")
+        bar.update(tasks["predicted"], completed=counts.predictions, told=f"{counts.predictions:>7,}")
+        bar.update(tasks["outcomes"], completed=counts.outcomes, told=f"{counts.outcomes:>7,}")
+
+    return tell
+
+
+def _monthly(console: Console) -> Tell:
+    """A line for each month of event time."""
+    last = ""
+
+    def tell(sent: Sent, gate: Gate, counts: Counts) -> None:
+        nonlocal last
+        month = datetime.fromtimestamp(sent.until / 1e6, UTC).strftime("%b %Y")
+        if month != last:
+            last = month
+            console.print(
+                f"{_day(sent.until)}: {sum(sent.events.values()):,} events, {counts.predictions:,} predictions, {counts.outcomes:,} outcomes"
+            )
+
+    return tell
+
+
+def _day(micros: int) -> str:
+    return datetime.fromtimestamp(micros / 1e6, UTC).strftime("%d %b %Y")

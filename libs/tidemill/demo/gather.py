@@ -1,0 +1,160 @@
+"""From a stack's topics to the demonstration's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from confluent_kafka import Message
+
+from tidemill.bus.consumer import read_to_end
+from tidemill.bus.control_client import read_all
+from tidemill.demo import ledger, summary
+from tidemill.demo.summary import Champion, Events, Place, Summary
+from tidemill.events import governance, ingest, log, monitoring, registry_facts, training
+from tidemill.events.base import Event
+from tidemill.events.deadletters import DeadLetter
+from tidemill.events.identity import hash64
+from tidemill.events.registry import Registry
+from tidemill.settings import Settings
+from tidemill.spec import Bundle
+
+Rows = npt.NDArray[np.void]
+_CONTROL = (
+    training.RunRequested,
+    registry_facts.VersionRegistered,
+    governance.ApprovalDecided,
+    ingest.SwitchAppended,
+    monitoring.AlertRaised,
+    DeadLetter,
+)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds that the replay took, and those of them in which no decision was waited for."""
+
+    total: float
+    flowing: float
+
+
+def gather(settings: Settings, bundle: Bundle, model: str, clock: Clock) -> Summary:
+    """Read everything and compute everything; the report rests on nothing that a service says of itself."""
+    stream, registry = bundle.stream.stream, Registry(settings.schema_registry)
+
+    def read(topic: str) -> Iterator[list[Message]]:
+        return read_to_end(settings, topic)
+
+    raw = {source: ledger.read_raw(read, f"raw.{stream}.{source}", registry) for source in bundle.stream.order}
+    log_ = ledger.read_log(read, f"log.{stream}")
+    features = ledger.read_features(read, f"features.{stream}", registry)
+    predictions = ledger.read_predictions(read, f"predictions.{stream}").filter(pl.col("model") == model)
+    shadows = ledger.read_predictions(read, f"shadow-predictions.{stream}")
+    control = Control.read(settings, stream, model)
+    trigger = bundle.models[model].trigger_source(bundle)
+    triggers = (log_.rows["kind"] == log.EVENT) & (log_.rows["source"] == bundle.stream.order.index(trigger))
+    outcomes = _of_model(features.get("Outcome"), model)
+    both = summary.compared(predictions, shadows, _outcomes(outcomes), control.first)
+    count_raw = sum(topic.events for topic in raw.values())
+    return Summary(
+        events=Events(
+            raw={source: topic.events for source, topic in raw.items()},
+            log=log_.events,
+            control=len(log_.rows) - log_.events,
+            dead_letters=control.dead_letters,
+            duplicates=count_raw - log_.events - control.dead_letters,
+        ),
+        inversions=log_.inversions,
+        triggers=int(triggers.sum()),
+        vectors=len(features.get("Vector", ())),
+        predictions=len(predictions),
+        outcomes=len(outcomes),
+        unlabelled=len(_of_model(features.get("Unlabelled"), model)),
+        models=control.champions,
+        alerts=control.alerts,
+        runs=control.runs,
+        year=summary.comparison(both),
+        monthly=summary.by_month(both),
+        seconds=clock.total,
+        events_per_second=log_.events / max(clock.flowing, 1e-9),
+        latency_ms=_latency(raw[trigger].appended, log_, triggers, predictions),
+    )
+
+
+@dataclass(frozen=True)
+class Control:
+    """What the control plane did for one model."""
+
+    champions: list[Champion]
+    alerts: int
+    runs: int
+    dead_letters: int
+
+    @property
+    def first(self) -> int | None:
+        """The first version that served."""
+        return self.champions[0].version if self.champions else None
+
+    @classmethod
+    def read(cls, settings: Settings, stream: str, model: str) -> Control:
+        """From the control topics; an event that a killed speaker repeated counts once."""
+        heard = {one.envelope.id: one.event for one in read_all(settings, _CONTROL)}
+        mine = [
+            event
+            for event in heard.values()
+            if (getattr(event, "model", model), getattr(event, "stream", stream)) == (model, stream)
+        ]
+        return cls(
+            champions=_champions(mine),
+            alerts=_count(mine, monitoring.AlertRaised),
+            runs=_count(mine, training.RunRequested),
+            dead_letters=len(
+                {event.id for event in heard.values() if isinstance(event, DeadLetter) and event.topic.startswith("raw.")}
+            ),
+        )
+
+
+def _champions(said: list[Event]) -> list[Champion]:
+    versions = {event.version: event for event in said if isinstance(event, registry_facts.VersionRegistered)}
+    causes = {event.run: event for event in said if isinstance(event, training.RunRequested)}
+    decided = {
+        event.version: event for event in said if isinstance(event, governance.ApprovalDecided) and event.verdict == "approved"
+    }
+    switches = sorted((event for event in said if isinstance(event, ingest.SwitchAppended)), key=lambda event: event.rollout)
+    return [
+        Champion(
+            version=switch.version,
+            cause=f"{causes[switch.run].cause_kind}: {causes[switch.run].cause_detail} ({causes[switch.run].cause_id})",
+            rows=versions[switch.version].rows,
+            auc=versions[switch.version].metrics["auc"],
+            approved_by=decided[switch.version].approvers,
+            switched_at=Place(partition=switch.partition, offset=switch.offset),
+        )
+        for switch in switches
+    ]
+
+
+def _count(said: list[Event], kind: type[Event]) -> int:
+    return sum(isinstance(event, kind) for event in said)
+
+
+def _of_model(rows: Rows | None, model: str) -> Rows:
+    """The rows that are about one model."""
+    return np.zeros(0, np.void) if rows is None else rows[rows["model"] == hash64(model.encode())]
+
+
+def _outcomes(rows: Rows) -> pl.DataFrame:
+    """Each outcome as its trigger's position and its label."""
+    if not len(rows):
+        return pl.DataFrame(schema={"position": pl.Float64, "label": pl.Float64})
+    return pl.DataFrame({"position": rows["trigger_position"], "label": rows["label"]})
+
+
+def _latency(raw: ledger.I8, log_: ledger.Log, triggers: npt.NDArray[np.bool_], predictions: pl.DataFrame) -> summary.Latency:
+    """From each trigger's append to its raw topic to the append of its prediction."""
+    begun = pl.DataFrame({"position": log_.offsets[triggers].astype(np.float64), "begun": raw[log_.rows["raw_offset"][triggers]]})
+    joined = predictions.join(begun, on="position")
+    return summary.latency(joined["begun"].to_numpy(), joined["appended"].to_numpy())

@@ -1,0 +1,5 @@
+"""`python -m services.training`."""
+
+from services.training.app import main
+
+main()

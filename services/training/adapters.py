@@ -1,0 +1,158 @@
+"""Training's tables."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+
+from services.training.model import Alert, Asked, History, Window
+from services.training.ports import Ports
+from tidemill.bus.control import Transaction
+from tidemill.events.training import RunRequested
+from tidemill.spec import Bundle
+
+MIGRATIONS = (
+    """
+    CREATE TABLE specs (stream text PRIMARY KEY, content text NOT NULL);
+    CREATE TABLE windows (
+        stream text NOT NULL, model text NOT NULL, begin bigint NOT NULL, ends bigint NOT NULL, newest jsonb NOT NULL,
+        PRIMARY KEY (stream, model));
+    CREATE TABLE runs (
+        run text PRIMARY KEY, stream text NOT NULL, model text NOT NULL, cause_id text NOT NULL, at_time bigint NOT NULL,
+        effective_at bigint NOT NULL, request jsonb NOT NULL, traceparent text, state text NOT NULL DEFAULT 'open',
+        number bigint GENERATED ALWAYS AS IDENTITY, worker text, lease timestamptz, attempts integer NOT NULL DEFAULT 0,
+        crashes integer NOT NULL DEFAULT 0, UNIQUE (stream, model, cause_id));
+    CREATE TABLE declined (stream text NOT NULL, model text NOT NULL, cause_id text NOT NULL, PRIMARY KEY (stream, model, cause_id));
+    """,
+)
+
+
+class SpecTable:
+    """`ports.Specs` in PostgreSQL."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    def get(self, stream: str) -> Bundle | None:
+        """The stream's spec."""
+        row = self._tx.execute("SELECT content FROM specs WHERE stream = %s", (stream,)).fetchone()
+        return _bundle(row[0]) if row else None
+
+    def put(self, stream: str, content: str) -> None:
+        """Keep the newest."""
+        self._tx.execute(
+            "INSERT INTO specs VALUES (%s, %s) ON CONFLICT (stream) DO UPDATE SET content = excluded.content", (stream, content)
+        )
+
+
+class WindowTable:
+    """`ports.Windows` in PostgreSQL."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    def newest(self, stream: str, model: str) -> Window | None:
+        """The one with the latest end."""
+        row = self._tx.execute("SELECT newest FROM windows WHERE stream = %s AND model = %s", (stream, model)).fetchone()
+        if row is None:
+            return None
+        return Window(**{**row[0], "alerts": tuple(Alert(**alert) for alert in row[0]["alerts"])})
+
+    def put(self, window: Window) -> None:
+        """Keep a window, where it is the newest."""
+        self._tx.execute(
+            "INSERT INTO windows VALUES (%s, %s, %s, %s, %s) ON CONFLICT (stream, model) DO UPDATE"
+            " SET ends = excluded.ends, newest = excluded.newest WHERE windows.ends < excluded.ends",
+            (window.stream, window.model, window.start, window.end, json.dumps(asdict(window))),
+        )
+
+
+class RunTable:
+    """`ports.Runs` in PostgreSQL."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    def history(self, stream: str, model: str) -> History:
+        """What was decided about a model."""
+        which = (stream, model)
+        runs = self._tx.execute(
+            "SELECT run, at_time, effective_at, state = 'open', cause_id FROM runs WHERE stream = %s AND model = %s ORDER BY number",
+            which,
+        ).fetchall()
+        declined = self._tx.execute("SELECT cause_id FROM declined WHERE stream = %s AND model = %s", which).fetchall()
+        begin = self._tx.execute("SELECT begin FROM windows WHERE stream = %s AND model = %s", which).fetchone()
+        return History(
+            runs=tuple(Asked(*row[:4]) for row in runs),
+            served=frozenset(row[4] for row in runs),
+            declined=frozenset(row[0] for row in declined),
+            begin=begin[0] if begin else None,
+        )
+
+    def request(self, run: RunRequested, traceparent: str | None) -> None:
+        """Open a run."""
+        self._tx.execute(
+            "INSERT INTO runs (run, stream, model, cause_id, at_time, effective_at, request, traceparent)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+            (run.run, run.stream, run.model, run.cause_id, run.at_time, run.effective_at, run.model_dump_json(), traceparent),
+        )
+
+    def decline(self, stream: str, model: str, cause_id: str) -> None:
+        """Remember that it was said."""
+        self._tx.execute("INSERT INTO declined VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", (stream, model, cause_id))
+
+    def close(self, run: str, state: str) -> None:
+        """The run `completed` or `failed`."""
+        self._tx.execute("UPDATE runs SET state = %s, worker = NULL, lease = NULL WHERE run = %s", (state, run))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run that this process may fit."""
+
+    request: RunRequested
+    attempt: int
+    crashes: int
+    traceparent: str | None
+
+
+class Leases:
+    """Who fits which run. A lease that is not kept up ends after `seconds`."""
+
+    def __init__(self, tx: Transaction, worker: str, seconds: float = 20.0) -> None:
+        self._tx, self._worker, self._seconds = tx, worker, seconds
+
+    def free(self) -> None:
+        """End all leases: who leads the service knows that no other process fits."""
+        self._tx.execute("UPDATE runs SET worker = NULL, lease = NULL WHERE state = 'open' AND worker <> %s", (self._worker,))
+
+    def claim(self) -> Claim | None:
+        """The oldest open run that nobody fits."""
+        row = self._tx.execute(
+            "UPDATE runs SET worker = %s, lease = now() + make_interval(secs => %s), attempts = attempts + 1 WHERE run ="
+            " (SELECT run FROM runs WHERE state = 'open' AND (lease IS NULL OR lease < now()) ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED)"
+            " RETURNING request, attempts, crashes, traceparent",
+            (self._worker, self._seconds),
+        ).fetchone()
+        return Claim(RunRequested.model_validate(row[0]), row[1], row[2], row[3]) if row else None
+
+    def keep(self, run: str) -> bool:
+        """Prolong the lease; False where another has it."""
+        query = "UPDATE runs SET lease = now() + make_interval(secs => %s) WHERE run = %s AND worker = %s AND state = 'open'"
+        return self._tx.execute(query, (self._seconds, run, self._worker)).rowcount == 1
+
+    def give_up(self, run: str, crashed: bool) -> None:
+        """Let go of a run that has to be fitted again."""
+        query = "UPDATE runs SET worker = NULL, lease = NULL, crashes = crashes + %s WHERE run = %s AND worker = %s"
+        self._tx.execute(query, (int(crashed), run, self._worker))
+
+
+def ports(tx: Transaction) -> Ports:
+    """The handlers' ports on one transaction."""
+    return Ports(SpecTable(tx), WindowTable(tx), RunTable(tx), tx.meta)
+
+
+@lru_cache(8)
+def _bundle(content: str) -> Bundle:
+    return Bundle.from_json(content)

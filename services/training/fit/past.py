@@ -1,0 +1,161 @@
+"""What stands in `features.<stream>` before a cause, as arrays."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from tidemill.bus.consumer import good, reader, take, watermarks
+from tidemill.errors import Refused, Rejected
+from tidemill.events import features, fixed, wire
+from tidemill.events.log import PREFIX, ModelSwitched, SpecAdopted
+from tidemill.events.registry import Registry
+from tidemill.events.training import RunRequested
+from tidemill.features.vector import vector_schema
+from tidemill.models.rollout import Roster
+from tidemill.settings import Settings
+from tidemill.trust.keys import KeyRing
+
+log = logging.getLogger(__name__)
+
+Rows = npt.NDArray[np.void]
+_AT_ONCE = 5_000
+_WAIT = 1.0
+_CONTROL = {kind.full_name(): kind for kind in (SpecAdopted, ModelSwitched)}
+
+
+@dataclass(frozen=True)
+class Past:
+    """One partition's records before the cause."""
+
+    partition: int
+    vectors: list[Rows]
+    """Per schema id."""
+    outcomes: Rows
+    unlabelled: Rows
+
+
+@dataclass
+class Reading:
+    """What has been read of one partition: values by schema id, in order."""
+
+    partition: int
+    last: int = -1
+    """Sequence number of the newest record that counts."""
+    ended: bool = False
+    values: dict[int, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    control: list[bytes] = field(default_factory=list)
+
+
+def read(settings: Settings, registry: Registry, request: RunRequested) -> tuple[list[Past], Roster]:
+    """All partitions up to the cause, and who serves there; waits until the topic has passed the cause.
+
+    Of the cause's own partition it is what stands before its position. Other partitions count up to the cause's time.
+    """
+    consumer, topic = reader(settings, "training"), f"features.{request.stream}"
+    try:
+        readings = [_read(consumer, registry, request, topic, *place) for place in watermarks(consumer, topic).items()]
+    finally:
+        consumer.close()
+    roster = _roster(
+        request.stream, [value for reading in readings for value in reading.control], registry, KeyRing.load(settings.trust_dir)
+    )
+    return [_arrays(reading, request, roster, registry) for reading in readings], roster
+
+
+def _read(
+    consumer: Consumer,
+    registry: Registry,
+    request: RunRequested,
+    topic: str,
+    partition: int,
+    marks: tuple[int, int],
+) -> Reading:
+    consumer.assign([TopicPartition(topic, partition, marks[0])])
+    reading = Reading(partition)
+    while not reading.ended:
+        if messages := good(take(consumer, _AT_ONCE, _WAIT)):
+            _keep(reading, messages, request, registry)
+    return reading
+
+
+def _keep(reading: Reading, messages: list[Message], request: RunRequested, registry: Registry) -> None:
+    values: list[bytes] = list(map(Message.value, messages))  # type: ignore[arg-type]
+    heads = np.frombuffer(b"".join([value[: PREFIX.itemsize] for value in values]), PREFIX)
+    seqs = heads["seq"].astype(np.int64)
+    fresh = np.flatnonzero(np.maximum.accumulate(np.concatenate(([reading.last], seqs)))[:-1] < seqs)
+    if len(fresh) and np.any(np.diff(seqs[fresh], prepend=reading.last) != 1):
+        raise RuntimeError(f"a gap in features of {request.stream}/{reading.partition} after {reading.last}: a record is lost (R1)")
+    own = reading.partition == request.partition
+    beyond = heads["position"][fresh] >= request.position if own else heads["stream_time"][fresh] >= request.at_time
+    reading.ended = bool(beyond.any())
+    inside = fresh[: int(np.argmax(beyond))] if reading.ended else fresh
+    reading.last = int(seqs[fresh[-1]]) if len(fresh) else reading.last
+    ids = wire.schema_ids(values)
+    for number in np.unique(ids[inside]):
+        found = [values[place] for place in inside[ids[inside] == number]]
+        into = reading.control if _name(int(number), registry) in _CONTROL else reading.values[int(number)]
+        into += found
+
+
+def _name(schema_id: int, registry: Registry) -> str:
+    schema = registry.schema(schema_id)
+    return f"{schema.get('namespace', '')}.{schema.get('name', '')}"
+
+
+def _roster(stream: str, control: list[bytes], registry: Registry, ring: KeyRing) -> Roster:
+    """Who serves behind all of them, by the same rule as serving."""
+    roster = Roster(stream)
+    for value in control:
+        event = wire.decode(value, registry)
+        if isinstance(event, SpecAdopted):
+            roster = roster.adopted(event.content)
+        elif isinstance(event, ModelSwitched):
+            try:
+                roster = roster.switched(event, (0, 0, 0), ring)
+            except Refused as error:
+                log.warning("switch ignored", extra={"model": event.model, "version": event.version, "why": str(error)})
+    return roster
+
+
+def _arrays(reading: Reading, request: RunRequested, roster: Roster, registry: Registry) -> Past:
+    bundle = roster.bundle
+    trigger = bundle.models[request.model].trigger_name if bundle and request.model in bundle.models else ""
+    name = _full_name(vector_schema(bundle, trigger)) if bundle and trigger else ""
+    parts: dict[str, list[Rows]] = defaultdict(list)
+    for number, values in reading.values.items():
+        kind = _name(number, registry)
+        if kind in (name, features.Outcome.full_name(), features.Unlabelled.full_name()):
+            parts[kind].append(_rows(values, registry.schema(number)))
+    return Past(
+        reading.partition,
+        parts[name],
+        _one(parts[features.Outcome.full_name()], features.Outcome),
+        _one(parts[features.Unlabelled.full_name()], features.Unlabelled),
+    )
+
+
+def _full_name(schema: dict[str, Any]) -> str:
+    return f"{schema['namespace']}.{schema['name']}"
+
+
+def _rows(values: list[bytes], schema: dict[str, Any]) -> Rows:
+    dtype = fixed.dtype_of(schema)
+    data = b"".join(values)
+    if len(data) != dtype.itemsize * len(values):
+        raise Rejected("bad-vector", f"a record of {_full_name(schema)} is not {dtype.itemsize} bytes long")
+    return np.frombuffer(data, dtype)
+
+
+def _one(parts: list[Rows], kind: type[features.Outcome | features.Unlabelled]) -> Rows:
+    """The rows as the newest schema knows them, in the order of positions."""
+    empty = np.zeros(0, fixed.dtype_of(kind.SCHEMA))
+    names = [name for name in empty.dtype.names or () if name != fixed.FRAME]
+    rows = np.concatenate([empty[names], *(part[names] for part in parts)])
+    return rows[np.argsort(rows["seq"], kind="stable")]

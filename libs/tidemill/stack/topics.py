@@ -8,7 +8,8 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from tidemill.events.topics import Topic
+from tidemill.events.topics import Topic, control_topics
+from tidemill.settings import Settings
 
 
 def ensure_topics(bootstrap: str, topics: Iterable[Topic], librdkafka: Mapping[str, str] | None = None) -> list[str]:
@@ -24,3 +25,13 @@ def ensure_topics(bootstrap: str, topics: Iterable[Topic], librdkafka: Mapping[s
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
     return created
+
+
+def main() -> None:
+    """Create the topics that exist once on the broker of the settings, for a stack that `tidemill up` did not start."""
+    settings = Settings.load()
+    ensure_topics(settings.kafka, control_topics(), settings.librdkafka)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from tidemill.events.columnar import BadSchema, Decoder
 from tidemill.events.feed import Progressed
@@ -41,6 +42,8 @@ class Source:
     rules: tuple[Rule, ...]
     finite: tuple[str, ...]
     """Columns whose number may be neither missing nor NaN nor infinite."""
+    tests: list[pl.Expr] = field(default_factory=list)
+    """The rules as columns 0, 1, ... that are false where an event fails; null passes."""
     readers: dict[int, Decoder | str] = field(default_factory=dict)
     """By schema id: how to decode it, PROMISE, or why it cannot be taken."""
     unknown: set[int] = field(default_factory=set)
@@ -112,7 +115,8 @@ def _source(bundle: Bundle, name: str, index: int) -> Source:
     spec, columns = bundle.stream.sources[name], bundle.columns(name)
     rules = tuple(Rule(expressions.compile(check.rule, columns), check.else_ == "reject") for check in spec.checks)
     finite = tuple(field["name"] for field in bundle.schemas[name]["fields"] if field["type"] in ("double", "float"))
-    source = Source(name, index, hash64(name.encode()), spec, bundle.schemas[name], rules, finite)
+    tests = [rule.test.polars.fill_null(True).alias(str(i)) for i, rule in enumerate(rules)]
+    source = Source(name, index, hash64(name.encode()), spec, bundle.schemas[name], rules, finite, tests)
     if name in bundle.ids:
         source.learn(bundle.ids[name], source.schema)
     if Progressed.full_name() in bundle.ids:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from services.ingest import errors
-from services.ingest.model import I64, Arrival, Dead, Promise, Rows
+from services.ingest.model import I64, U64, Arrival, Dead, Promise, Rows
 from services.ingest.step import rules
 from services.ingest.step.plan import PROMISE, Plan, Source
 from tidemill.errors import Rejected
@@ -96,6 +96,8 @@ def _promises(plan: Plan, arrival: Arrival, index: Index, out: Read) -> Iterator
             said = Progressed.model_validate(wire.decode_datum((arrival.values[i] or b"")[5:], _PROMISE))
             if said.source != arrival.lane.source:
                 raise Rejected(errors.CHECK_FAILED, f"a promise of {said.source!r} in the topic of {arrival.lane.source!r}")
+            if not rules.speakable(said.until):
+                raise Rejected(errors.TIME_OUT_OF_RANGE, f"a promise until {said.until} us")
         except Rejected as error:
             out.dead += _refused(plan, arrival, np.array([i]), error.reason, error.message)
         else:
@@ -106,42 +108,37 @@ def _events(plan: Plan, source: Source, decoder: Decoder, arrival: Arrival, inde
     decoded = decoder.decode([arrival.values[i] or b"" for i in index.tolist()])
     for i, message in decoded.bad:
         out.dead += _refused(plan, arrival, index[i : i + 1], errors.UNDECODABLE, message)
-    frame, index = _completed(source, decoded.frame), index[decoded.good]
-    idents = hash64_column(frame[source.spec.id]) ^ np.uint64(source.salt)
-    at = rules.times(source, frame, arrival.times[index])
-    good = _mine(plan, frame)
-    for fault in rules.faults(source, frame, at):
-        for i in np.flatnonzero(fault.failed & good).tolist():
-            place = index[i]
-            out.dead.append(
-                Dead(
-                    arrival.lane,
-                    int(arrival.offsets[place]),
-                    fault.reason,
-                    fault.message(i),
-                    arrival.origins[place],
-                    int(idents[i]),
-                )
-            )
+    index = index[decoded.good]
+    found = rules.events(source, _completed(source, decoded.frame), arrival.times[index])
+    idents = hash64_many(found.ids) ^ np.uint64(source.salt)
+    good = _mine(plan, found.frame)
+    for fault in rules.faults(found):
+        out.dead += _buried(arrival, index, np.flatnonzero(fault.failed & good), fault, idents)
         good &= ~fault.failed
-    out.warned += rules.warnings(source, frame, good)
-    keep = np.flatnonzero(good)
-    texts = frame[source.spec.id] if len(keep) == len(frame) else frame[source.spec.id].gather(keep)
-    return _rows(source, arrival, index[keep], at.known[keep], idents[keep], texts.to_list())
+    out.warned += rules.warnings(found, good)
+    return _rows(arrival, found, index, idents, np.flatnonzero(good))
 
 
-def _rows(source: Source, arrival: Arrival, places: Index, known: I64, idents: npt.NDArray[np.uint64], ids: list[str]) -> Rows:
-    picks = places.tolist()
+def _buried(arrival: Arrival, index: Index, failed: Index, fault: rules.Fault, idents: U64) -> Iterator[Dead]:
+    for i in failed.tolist():
+        place = index[i]
+        offset = int(arrival.offsets[place])
+        yield Dead(arrival.lane, offset, fault.reason, fault.message(i), arrival.origins[place], int(idents[i]))
+
+
+def _rows(arrival: Arrival, found: rules.Events, index: Index, idents: U64, keep: Index) -> Rows:
+    picks, kept = index[keep].tolist(), keep.tolist()
     values = [arrival.values[i] or b"" for i in picks]
+    known = found.times.known[keep]
     return Rows(
         key=known,
         known=known,
-        source=np.full(len(picks), source.index, np.uint8),
+        source=np.full(len(picks), found.source.index, np.uint8),
         partition=np.full(len(picks), arrival.lane.partition, np.uint16),
-        offset=arrival.offsets[places],
-        ident=idents,
+        offset=arrival.offsets[index[keep]],
+        ident=idents[keep],
         content=hash64_many(values),
-        ids=ids,
+        ids=[found.ids[i] or "" for i in kept],
         values=values,
         origins=[arrival.origins[i] for i in picks],
     )

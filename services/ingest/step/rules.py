@@ -20,8 +20,8 @@ Mask = npt.NDArray[np.bool_]
 
 _FAR: Final = 2**61
 """Times beyond (us) would overflow when something is added to them; no accepted time is near."""
-_SPEAKABLE: Final = 250_000_000_000_000_000
-"""Within so many us of the epoch a time has a date (year 1 to 9999)."""
+_SPEAKABLE: Final = 60_000_000_000_000_000
+"""Within so many us of the epoch (1900 years) a time has a date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,40 +44,50 @@ class Times:
     """When the broker had it."""
 
 
-def times(source: Source, frame: pl.DataFrame, now: I64) -> Times:
-    """The rows' times; far in the past where there is none."""
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Decoded events of one source, as the rules see them."""
+
+    source: Source
+    frame: pl.DataFrame
+    ids: list[str | None]
+    times: Times
+    failed: list[Mask]
+    """Per rule of the source: which events fail it."""
+
+
+def events(source: Source, frame: pl.DataFrame, now: I64) -> Events:
+    """The columns that the rules need; one trip through polars, since a single event pays for each."""
     rule = source.spec.known_at
     event = _micros(frame[source.spec.time])
     known = _micros(frame[rule]) if isinstance(rule, str) else event + (rule or 0)
-    return Times(event, known, now)
+    passes = frame.select(source.tests) if source.tests else frame
+    failed = [~passes[str(i)].to_numpy() for i in range(len(source.tests))]
+    return Events(source, frame, frame[source.spec.id].to_list(), Times(event, known, now), failed)
 
 
-def faults(source: Source, frame: pl.DataFrame, at: Times) -> Iterator[Fault]:
-    """Every fault of a source's rows, that which counts first first."""
-    yield _missing_id(frame[source.spec.id])
-    yield from _time_faults(source, at)
+def faults(found: Events) -> Iterator[Fault]:
+    """Every fault of a source's events, that which counts first first."""
+    source, frame = found.source, found.frame
+    missing = np.fromiter((not one for one in found.ids), np.bool_, len(found.ids))
+    yield Fault(errors.MISSING_ID, missing, lambda i: f"{source.spec.id} is empty")
+    yield from _time_faults(source, found.times)
     for name in source.finite:
         if name in frame.columns:
-            yield Fault(
-                errors.CHECK_FAILED,
-                (~frame[name].is_finite()).fill_null(False).to_numpy(),
-                _of(f"{name} is no finite number", frame, (name,)),
-            )
-    for rule in source.rules:
+            infinite = ~np.isfinite(frame[name].to_numpy())
+            yield Fault(errors.CHECK_FAILED, infinite, _of(f"{name} is no finite number", frame, (name,)))
+    for rule, failed in zip(source.rules, found.failed, strict=True):
         if rule.reject:
-            yield Fault(
-                errors.CHECK_FAILED, _fails(rule.test.polars, frame), _of(f"not {rule.test.text}", frame, rule.test.columns)
-            )
+            yield Fault(errors.CHECK_FAILED, failed, _of(f"not {rule.test.text}", frame, rule.test.columns))
 
 
-def warnings(source: Source, frame: pl.DataFrame, rows: Mask) -> Counter[tuple[str, str]]:
-    """How many of the rows fail each check that only warns."""
-    found = {rule.test.text: int((_fails(rule.test.polars, frame) & rows).sum()) for rule in source.rules if not rule.reject}
-    return Counter({(source.name, text): count for text, count in found.items() if count})
-
-
-def _missing_id(ids: pl.Series) -> Fault:
-    return Fault(errors.MISSING_ID, (ids.is_null() | (ids == "")).fill_null(True).to_numpy(), lambda i: f"{ids.name} is empty")
+def warnings(found: Events, among: Mask) -> Counter[tuple[str, str]]:
+    """How many of some events fail each check that only warns, by source and check."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for rule, failed in zip(found.source.rules, found.failed, strict=True):
+        if not rule.reject and (count := int((failed & among).sum())):
+            counts[found.source.name, rule.test.text] = count
+    return counts
 
 
 def _time_faults(source: Source, at: Times) -> Iterator[Fault]:
@@ -96,20 +106,23 @@ def _time_faults(source: Source, at: Times) -> Iterator[Fault]:
     )
 
 
-def _fails(test: pl.Expr, frame: pl.DataFrame) -> Mask:
-    return np.asarray(~frame.select(test.fill_null(True)).to_series().to_numpy())
-
-
 def _of(text: str, frame: pl.DataFrame, columns: frozenset[str] | tuple[str, ...]) -> Callable[[int], str]:
     return lambda i: f"{text}: " + ", ".join(f"{name} = {frame[name][i]!r}" for name in sorted(columns))
 
 
 def _micros(column: pl.Series) -> I64:
-    return column.cast(pl.Int64).fill_null(-_FAR).clip(-_FAR, _FAR).to_numpy()
+    """Instants, us; far in the past where there is none."""
+    values = column.fill_null(-_FAR).to_numpy() if column.null_count() else column.to_numpy()
+    return np.asarray(np.clip(values.astype(np.int64, copy=False), -_FAR, _FAR))
+
+
+def speakable(us: int) -> bool:
+    """Whether a time (us) has a date."""
+    return -_SPEAKABLE < us < _SPEAKABLE
 
 
 def _moment(us: int) -> str:
     us = int(us)
     if us == -_FAR:
         return "no time at all"
-    return format_moment(us) if -60_000_000_000_000_000 < us < _SPEAKABLE else f"{us} us"
+    return format_moment(us) if speakable(us) else f"{us} us"

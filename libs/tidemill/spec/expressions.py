@@ -1,10 +1,9 @@
 """Row expressions (R18): a small SQL, parsed against an allow-list, compiled to polars and to DuckDB.
 
 Allowed: columns, numbers, texts, TRUE and FALSE; + - * /; = <> < <= > >=; AND OR NOT; IS [NOT] NULL; [NOT] IN (literals);
-[NOT] BETWEEN; CASE WHEN; COALESCE, NULLIF, ABS, FLOOR, CEIL, SQRT, LENGTH, STARTS_WITH; CAST(boolean AS DOUBLE).
+[NOT] BETWEEN; CASE WHEN; COALESCE, ABS, FLOOR, CEIL, LENGTH, STARTS_WITH; CAST(boolean AS DOUBLE).
 Nothing that looks at another row, at a clock or at chance can be written. The rules are SQL's (NULL is neither true nor
-false), and: every number is a double, x / 0 is infinite, 0 / 0 and the root of a negative number are NaN, NaN equals
-itself and is the largest number.
+false), and: every number is a double, x / 0 is infinite, 0 / 0 is NaN, NaN equals itself and is the largest number.
 """
 
 from __future__ import annotations
@@ -205,10 +204,21 @@ def _in(to: _Compiler, node: exp.Expr) -> _Part:
     if not choices or not all(isinstance(_unsigned(choice), exp.Literal | exp.Boolean) for choice in choices):
         raise BadExpression("IN needs a list of plain values")
     value, *parts = to.alike([node.this, *choices])
-    found = value.polars == parts[0].polars
-    for part in parts[1:]:
-        found = found | (value.polars == part.polars)
-    return _Part("boolean", found, f"({value.duckdb} IN ({', '.join(part.duckdb for part in parts)}))")
+    values = [_value(choice) for choice in choices]
+    return _Part(
+        "boolean",
+        value.polars.is_in(pl.Series(values, dtype=_DTYPES[value.kind]).implode()),
+        f"({value.duckdb} IN ({', '.join(part.duckdb for part in parts)}))",
+    )
+
+
+def _value(choice: exp.Expr) -> float | str | bool:
+    """A literal's value."""
+    if isinstance(choice, exp.Neg):
+        return -float(str(choice.this.this))
+    if isinstance(choice, exp.Boolean):
+        return bool(choice.this)
+    return str(choice.this) if choice.args.get("is_string") else float(str(choice.this))
 
 
 def _unsigned(node: exp.Expr) -> exp.Expr:
@@ -219,7 +229,7 @@ def _between(to: _Compiler, node: exp.Expr) -> _Part:
     value, low, high = to.alike([node.this, node.args["low"], node.args["high"]])
     return _Part(
         "boolean",
-        (value.polars >= low.polars) & (value.polars <= high.polars),
+        value.polars.is_between(low.polars, high.polars),
         f"({value.duckdb} BETWEEN {low.duckdb} AND {high.duckdb})",
     )
 
@@ -251,23 +261,13 @@ def _coalesce(to: _Compiler, node: exp.Expr) -> _Part:
     )
 
 
-def _nullif(to: _Compiler, node: exp.Expr) -> _Part:
-    left, right = to.alike([node.this, node.expression])
-    same = (left.polars == right.polars).fill_null(False)
-    return _Part(
-        left.kind,
-        pl.when(same).then(_constant(None, left.kind)).otherwise(left.polars),
-        f"NULLIF({left.duckdb}, {right.duckdb})",
-    )
-
-
-def _number_function(name: str, apply: Callable[[Any], Any], duckdb: str = "{name}({x})") -> Rule:
+def _number_function(name: str, apply: Callable[[Any], Any]) -> Rule:
     def rule(to: _Compiler, node: exp.Expr) -> _Part:
         extra = {key for key, value in node.args.items() if value} - {"this"}
         if extra:
             raise BadExpression(f"{name} takes one number")
         part = to.typed(node.this, "number")
-        return _Part("number", apply(part.polars), duckdb.format(name=name, x=part.duckdb))
+        return _Part("number", apply(part.polars), f"{name}({part.duckdb})")
 
     return rule
 
@@ -313,11 +313,9 @@ _RULES: Final[dict[type[exp.Expr], Rule]] = {
     exp.Between: _between,
     exp.Case: _case,
     exp.Coalesce: _coalesce,
-    exp.Nullif: _nullif,
     exp.Abs: _number_function("ABS", lambda x: x.abs()),
     exp.Floor: _number_function("FLOOR", lambda x: x.floor()),
     exp.Ceil: _number_function("CEIL", lambda x: x.ceil()),
-    exp.Sqrt: _number_function("SQRT", lambda x: x.sqrt(), "CASE WHEN {x} < 0 THEN CAST('nan' AS DOUBLE) ELSE SQRT({x}) END"),
     exp.Length: _length,
     exp.StartsWith: _starts_with,
     exp.Cast: _cast,

@@ -18,13 +18,17 @@ import pytest
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
 
+from tidemill import telemetry
 from tidemill.bus.consumer import read_to_end, reader, watermarks
 from tidemill.bus.fold import Batch
 from tidemill.bus.producer import gapless
+from tidemill.events.identity import hash64, sampled, span_id, trace_id
 from tidemill.events.log import BARRIER, EVENT, HEADER, LOG_HEADER
 from tidemill.events.topics import Topic, load_topics, stream_topics
 from tidemill.settings import Settings
 from tidemill.stack.topics import ensure_topics
+from tidemill.telemetry import Reference
+from tidemill.telemetry.files import read_spans
 
 FOLDS = Path(__file__).with_name("toy_folds.py")
 sys.path.insert(0, str(FOLDS.parent))
@@ -44,20 +48,27 @@ class Scene:
     def topic(self, family: str) -> str:
         return f"{family}.{self.stream}"
 
-    def write_log(self, numbers: list[int], writer: int = 1, seq: int = 0, barrier: bool = True) -> int:
+    def write_log(self, numbers: list[int], writer: int = 1, seq: int = 0, barrier: bool = True, partition: int = 0) -> int:
         """Append events as one writer; returns the next sequence number."""
         sender = gapless(self.settings, "test")
         topic = self.topic("log")
         if barrier:
-            sender.send(topic, 0, [None], [b"barrier"], [[(HEADER, toy_folds.log_header(BARRIER, seq, writer))]])
+            sender.send(topic, partition, [None], [b"barrier"], [[(HEADER, toy_folds.log_header(BARRIER, seq, writer))]])
             seq += 1
-        headers = [[(HEADER, toy_folds.log_header(EVENT, seq + at, writer))] for at in range(len(numbers))]
-        sender.send(topic, 0, [b"e%d" % n for n in numbers], [b"%d" % n for n in numbers], headers)
+        keys = [b"e%d" % n for n in numbers]
+        headers = [[(HEADER, toy_folds.log_header(EVENT, seq + at, writer)), *self.traced(key)] for at, key in enumerate(keys)]
+        sender.send(topic, partition, keys, [b"%d" % n for n in numbers], headers)
         assert sender.flush(30)
         return seq + len(numbers)
 
-    def start(self, fold: str = "relay", **options: Any) -> subprocess.Popen[bytes]:
-        given = json.loads(self.settings.model_dump_json(exclude={"postgres"}))
+    def traced(self, key: bytes) -> list[tuple[str, bytes]]:
+        """The header of a sampled event."""
+        if not sampled(np.array([hash64(key)], np.uint64), self.settings.trace_sample)[0]:
+            return []
+        return [("traceparent", telemetry.traceparent(log_span(self.stream, key)).encode())]
+
+    def start(self, fold: str = "relay", over: dict[str, Any] | None = None, **options: Any) -> subprocess.Popen[bytes]:
+        given = json.loads(self.settings.model_dump_json(exclude={"postgres"})) | (over or {})
         options.setdefault("pace", QUICK)
         command = [sys.executable, str(FOLDS), fold, json.dumps(given), json.dumps(options)]
         with (self.settings.data_dir / f"{fold}.err").open("ab") as said:
@@ -68,12 +79,13 @@ class Scene:
     def errors(self, fold: str = "relay") -> str:
         return (self.settings.data_dir / f"{fold}.err").read_text()
 
-    def read(self, family: str) -> list[Message]:
-        return [message for batch in read_to_end(self.settings, self.topic(family)) for message in batch]
+    def read(self, family: str, partition: int = 0) -> list[Message]:
+        batches = read_to_end(self.settings, self.topic(family))
+        return [message for batch in batches for message in batch if message.partition() == partition]
 
-    def count(self, family: str) -> int:
+    def count(self, family: str, partition: int = 0) -> int:
         consumer = reader(self.settings)
-        low, high = watermarks(consumer, self.topic(family))[0]
+        low, high = watermarks(consumer, self.topic(family))[partition]
         consumer.close()
         return high - low
 
@@ -101,6 +113,11 @@ class Scene:
     def stop(self, life: subprocess.Popen[bytes]) -> int:
         life.send_signal(signal.SIGTERM)
         return life.wait(15)
+
+
+def log_span(stream: str, key: bytes) -> Reference:
+    trace = trace_id(stream, "toy", key.decode())
+    return Reference(trace, trace & 0xFFFF | 1)
 
 
 def until(condition: Callable[[], Any], seconds: float = 60) -> None:
@@ -149,17 +166,20 @@ def taken(messages: list[Message], width: int = 8) -> list[bytes]:
 
 
 @pytest.fixture
-def scene(stack: Any, stream_name: str) -> Iterator[Scene]:
-    stack.stream(stream_name, "a")
+def scene(stack: Any, stream_name: str, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """A stream of one shard without traces; a test's parameters may want others."""
+    told = getattr(request, "param", {})
+    stack.stream(stream_name, "a", shards=told.get("shards", 1))
     stack.topics([_topic(f"said-{stream_name}")])
-    scene = Scene(stack.settings(streams=stream_name, librdkafka={"group.id": stream_name}, trace_sample=0.0), stream_name)
+    share = told.get("trace_sample", 0.0)
+    scene = Scene(stack.settings(streams=stream_name, librdkafka={"group.id": stream_name}, trace_sample=share), stream_name)
     scene_schema(scene)
     yield scene
     for life in scene.lives:
         life.kill()
         life.wait()
     for errors in scene.settings.data_dir.glob("*.err"):
-        print(errors.name, errors.read_text()[-3_000:])  # shown when the test failed
+        sys.stderr.write(f"{errors.name} {errors.read_text()[-3_000:]}\n")  # shown when the test failed
 
 
 def _topic(name: str) -> Topic:
@@ -326,3 +346,56 @@ def test_several_inputs_meet_in_one_state_and_a_shared_topic_hears_once(scene: S
 
 def said(scene: Scene, topic: str) -> list[bytes | None]:
     return [message.value() for batch in read_to_end(scene.settings, topic) for message in batch]
+
+
+@pytest.mark.parametrize("scene", [{"shards": 2}], indirect=True)
+def test_workers_share_partitions_and_take_over_from_each_other(scene: Scene, tmp_path: Path) -> None:
+    for partition in (0, 1):
+        scene.write_log(numbers(30_000), partition=partition)
+    want = expected(scene, 30_000)
+    first = scene.start(pace={**QUICK, "batch": 200})
+    until(lambda: scene.count("features", 0) > 0 and scene.count("features", 1) > 0)
+    second = scene.start(over={"data_dir": str(tmp_path)}, pace={**QUICK, "batch": 200})
+    until(lambda: scene.count("features", 0) >= len(want) and scene.count("features", 1) >= len(want))
+    until(lambda: len(list(tmp_path.glob("snapshots/relay/*/*/*.npz"))) > 0 or second.poll() is not None)
+    first.kill()  # the other takes its partition when the session is over
+    first.wait()
+    for partition in (0, 1):
+        scene.write_log(numbers(31_000)[30_000:], seq=30_001, barrier=False, partition=partition)
+    want = expected(scene, 31_000)
+    for partition in (0, 1):
+        until(lambda partition=partition: len(taken(scene.read("features", partition))) >= len(want))
+        assert taken(scene.read("features", partition)) == want
+    assert scene.stop(second) == 0
+
+
+@pytest.mark.parametrize("scene", [{"trace_sample": 0.02}], indirect=True)
+def test_sampled_events_leave_linked_spans_over_all_hops(scene: Scene) -> None:
+    scene.write_log(numbers(3_000))
+    want = expected(scene, 3_000)
+    lives = [scene.start("relay"), scene.start("echo")]
+    until(lambda: scene.count("predictions") >= len(want))
+    assert [scene.stop(life) for life in lives] == [0, 0]
+    spans = list(read_spans(scene.settings.data_dir))
+    by_id = {(span["traceId"], span["spanId"]): span for span in spans}
+    traced = [row for row in scene.read("features") if scene.traced(row.key() or b"")]
+    assert 20 < len(traced) < 150
+    for row in traced:
+        position = int(np.frombuffer(row.value() or b"", toy_folds.PREFIX, 1)["position"][0])
+        log = log_span(scene.stream, row.key() or b"")
+        vector = by_id[f"{log.trace:032x}", f"{span_id(log.trace, 'vector', 0, position):016x}"]
+        assert (vector["name"], vector["parentSpanId"], vector["service"]) == ("vector", f"{log.span:016x}", "relay")
+        prediction = by_id[f"{log.trace:032x}", f"{span_id(log.trace, 'prediction', 0, position):016x}"]
+        assert prediction["service"] == "echo"
+        assert prediction["parentSpanId"] in {span["spanId"] for span in spans if span["name"] in ("vector", "second")}
+        assert dict(row.headers() or ())["traceparent"].decode().startswith(f"00-{log.trace:032x}-")  # type: ignore[arg-type]
+    assert not [row for row in scene.read("features") if row.headers() and not scene.traced(row.key() or b"")]
+    batches = [span for span in spans if span["name"] == f"process log.{scene.stream}"]
+    assert batches and all(span["links"] for span in batches)
+    sent = {
+        (link["traceId"], link["spanId"])
+        for span in spans
+        if span["name"] == f"send features.{scene.stream}"
+        for link in span["links"]
+    }
+    assert sent == {(span["traceId"], span["spanId"]) for span in spans if span["name"] in ("vector", "second")}

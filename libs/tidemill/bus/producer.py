@@ -38,15 +38,14 @@ class Sender:
     ) -> None:
         """Append records in order. Waits while the producer's bounded queue is full."""
         produce = self.producer.produce
-        if headers is None:
-            for key, value in zip(keys, values, strict=True):
-                try:
+        for at, (key, value) in enumerate(zip(keys, values, strict=True)):
+            try:
+                if headers is None or (head := headers[at]) is None:
                     produce(topic, value, key, partition)
-                except BufferError:
-                    self._send_slowly(topic, partition, key, value, None)
-        else:
-            for key, value, head in zip(keys, values, headers, strict=True):
-                self._send_slowly(topic, partition, key, value, head)
+                else:
+                    produce(topic, value, key, partition, headers=head)  # type: ignore[arg-type]
+            except BufferError:
+                self._send_patiently(topic, partition, key, value, headers[at] if headers else None)
         self.poll()
 
     def poll(self, seconds: float = 0) -> None:
@@ -65,12 +64,13 @@ class Sender:
         if self._failed is not None:
             raise DeliveryError(f"the broker did not take a record: {self._failed.str()}")
 
-    def _send_slowly(self, topic: str, partition: int, key: bytes | None, value: bytes, headers: Headers | None) -> None:
+    def _send_patiently(self, topic: str, partition: int, key: bytes | None, value: bytes, headers: Headers | None) -> None:
         while True:
+            self.poll(0.05)
             try:
                 return self.producer.produce(topic, value, key, partition, headers=headers or None)  # type: ignore[arg-type]
             except BufferError:
-                self.poll(0.05)
+                continue
 
     def _undelivered(self, error: KafkaError | None, _: Message) -> None:
         self._failed = self._failed or error
@@ -95,7 +95,7 @@ def configuration(settings: Settings, name: str) -> dict[str, Any]:
         "message.timeout.ms": 0,  # never give a record up: a hole would be silent
         "enable.gapless.guarantee": True,
         "delivery.report.only.error": True,
-        "linger.ms": 1,
+        "linger.ms": 0,  # what waits is sent together anyway while a request is under way
         "compression.type": "lz4",
         "message.max.bytes": MAX_BYTES,
         "batch.size": 1_000_000,

@@ -10,8 +10,7 @@ import pytest
 
 from tests.unit.models.artifacts import NAMES
 from tidemill.errors import Rejected
-from tidemill.models.encode import Encoding, feature_names
-from tidemill.spec.model import ModelSpec
+from tidemill.models.encode import Encoding
 
 
 def fitted(rows: Any) -> Encoding:
@@ -70,31 +69,3 @@ def test_the_file_gives_back_the_encoding(rows: npt.NDArray[np.void]) -> None:
 def test_bytes_that_are_no_encoding_are_rejected(data: bytes) -> None:
     with pytest.raises(Rejected, match="bad-artifact"):
         Encoding.from_json(data)
-
-
-def model(event: list[str], views: list[str]) -> ModelSpec:
-    return ModelSpec.model_validate(
-        {
-            "version": 1,
-            "model": "late",
-            "owner": "o",
-            "trigger": "flights.departure",
-            "task": "binary",
-            "features": {"event": event, "views": views},
-            "label": {"source": "arrivals", "match": "id", "value": "late", "within": "3d"},
-            "approval": {"approvers": ["ops"]},
-        }
-    )
-
-
-FIELDS = ["frame", "seq", "late", "event__a", "event__b", "wind__max__1h", "wind_now__last__1h", "wind__max__3h"]
-
-
-def test_features_are_the_event_s_columns_and_then_the_views() -> None:
-    wanted = ["event__b", "event__a", "wind__max__1h", "wind__max__3h"]
-    assert feature_names(model(["b", "a"], ["wind"]), FIELDS) == wanted
-
-
-def test_a_feature_that_the_vector_lacks_is_said() -> None:
-    with pytest.raises(Rejected, match="event__c, rain__"):
-        feature_names(model(["c"], ["rain"]), FIELDS)

@@ -24,6 +24,9 @@ from tidemill.spec.columns import Column, Kind, column_of
 
 LONGEST: Final = 2000
 """Characters."""
+_LEVELS: Final = 100
+_NESTED: Final = 20
+"""So deep may operators and, among them, brackets be: what compiles here must compile in a service, whose stack is deeper."""
 
 
 class BadExpression(Refused):
@@ -85,17 +88,24 @@ def _parse(text: str) -> exp.Expr:
 class _Compiler:
     def __init__(self, columns: Mapping[str, Column]) -> None:
         self._columns = columns
+        self._levels = self._nested = 0
         self.used: set[str] = set()
 
     def part(self, node: exp.Expr) -> _Part:
+        """The part of a node, by the rule of its kind."""
         rule = _RULES.get(type(node))
         if rule is None:
-            raise BadExpression(
-                f"`{node.sql(dialect='duckdb')[:60]}` is not allowed: only functions of one row, without clock or chance"
-            )
+            shown = node.sql(dialect="duckdb")[:60]
+            raise BadExpression(f"`{shown}` is not allowed: only functions of one row, without clock or chance")
         if node.comments:
             raise BadExpression("comments are not allowed inside of an expression")
-        return rule(self, node)
+        nests = not isinstance(node, exp.Binary)
+        self._levels, self._nested = self._levels + 1, self._nested + nests
+        if self._levels > _LEVELS or self._nested > _NESTED:
+            raise BadExpression("nested too deeply")
+        part = rule(self, node)
+        self._levels, self._nested = self._levels - 1, self._nested - nests
+        return part
 
     def typed(self, node: exp.Expr, *kinds: Kind) -> _Part:
         """The part of a node, which must be of one of the kinds."""

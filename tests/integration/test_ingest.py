@@ -41,7 +41,7 @@ def test_a_replay_becomes_a_log_in_known_order_behind_a_barrier_and_a_spec(strea
     batch = stream.log()
     assert batch is not None and batch.log is not None
     assert batch.log["kind"][:2].tolist() == [log.BARRIER, log.SPEC_ADOPTED]
-    assert [id for id, _ in stream.events()] == [f"{'ab'[n % 2]}{n // 2}" for n in range(1000)]
+    assert [key for key, _ in stream.events()] == [f"{'ab'[n % 2]}{n // 2}" for n in range(1000)]
     assert np.all(np.diff(batch.log["known"]) >= 0)
     assert np.all(np.diff(batch.log["stream"]) >= 0)
     assert stream.dead() == {}
@@ -60,7 +60,7 @@ def test_a_killed_ingest_neither_loses_nor_doubles_an_event(stream: Stream) -> N
             stream.send(source, [*rows, stream.promise(source, START + end * SECOND, end == 20_000)])
         sent = end
         if sent in (5_000, 12_000, 17_000):
-            until(lambda: len(stream.events()) > sent - 1_500, "most events")
+            until(lambda sent=sent: len(stream.events()) > sent - 1_500, "most events")
             life.kill()
             life = stream.start()
     until(lambda: kinds(stream)[-1:] == [log.PROGRESSED] and len(stream.events()) >= 20_000, "all events", 120)
@@ -155,7 +155,7 @@ def test_shards_share_the_events_and_each_is_said_once(stack: Stack, stream_name
         rows = [world.event("a", f"x{n}", START + n, color=colors[n % 4], schema_id=made.ids["a"]) for n in range(400)]
         made.send("a", [*rows, b"no avro"])
         until(lambda: len(made.events(0)) + len(made.events(1)) == 400, "all events")
-        ids = Counter(id for shard in (0, 1) for id, _ in made.events(shard))
+        ids = Counter(key for shard in (0, 1) for key, _ in made.events(shard))
         assert set(ids.values()) == {1}
         assert made.events(0) and made.events(1)
         until(lambda: len(made.dead()) == 1, "the dead letter")

@@ -12,24 +12,38 @@ from tidemill.errors import Refused
 MALFORMED = "malformed-json"
 TOO_LARGE = "too-large"
 
+_PATIENCE = 8
+"""So many times the limit is taken from a caller before the connection is cut."""
+
 
 async def read(request: Request, limit: int) -> bytes:
-    """The body; raises Refused `too-large` as soon as more than `limit` bytes are announced or have come."""
+    """The body; raises Refused `too-large` for more than `limit` bytes, of which no more than that is kept.
+
+    A caller who is still sending would not hear the answer, so the rest is taken and dropped, within reason.
+    """
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise Refused(TOO_LARGE, f"a body may have {limit} bytes, this one has {announced}; send fewer events at once")
-    body = bytearray()
+    size, body = 0, bytearray()
+    if announced.isdecimal() and int(announced) > _PATIENCE * limit:
+        raise _too_large(limit)
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise Refused(TOO_LARGE, f"a body may have {limit} bytes; send fewer events at once")
+        size += len(chunk)
+        if size <= limit:
+            body += chunk
+        elif size > _PATIENCE * limit:
+            break
+    if size > limit:
+        raise _too_large(limit)
     return bytes(body)
+
+
+def _too_large(limit: int) -> Refused:
+    return Refused(TOO_LARGE, f"a body may have {limit} bytes; send fewer events at once")
 
 
 def parse(body: bytes, most: int) -> tuple[list[Any], bool]:
     """The events of a body, and whether they came as an array. Raises Refused `malformed-json`, `too-large`."""
     try:
-        value = json.loads(body, parse_constant=_constant)
+        value = json.loads(body.decode(), parse_constant=_constant)
     except UnicodeDecodeError as error:
         raise Refused(MALFORMED, f"the body is not UTF-8: {error}") from error
     except json.JSONDecodeError as error:

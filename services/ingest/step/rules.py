@@ -69,7 +69,7 @@ def events(source: Source, frame: pl.DataFrame, now: I64) -> Events:
 def faults(found: Events) -> Iterator[Fault]:
     """Every fault of a source's events, that which counts first first."""
     source, frame = found.source, found.frame
-    missing = np.fromiter((not one for one in found.ids), np.bool_, len(found.ids))
+    missing = np.array([not one for one in found.ids], np.bool_)
     yield Fault(errors.MISSING_ID, missing, lambda i: f"{source.spec.id} is empty")
     yield from _time_faults(source, found.times)
     for name in source.finite:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
+from tests.integration.control.toy import toy
 from tidemill.bus.control import journal
 from tidemill.bus.control.engine import Engine
 from tidemill.events import envelope, wire
 from tidemill.events.base import Event
 from tidemill.events.dead import Record
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from toy import toy
 
 
 @dataclass

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from toy import toy
 
+from tests.integration.control.toy import toy
 from tidemill.bus.control import journal
 from tidemill.bus.control.clock import Clock
 from tidemill.errors import Transient

@@ -1,0 +1,5 @@
+"""`python -m services.serving`."""
+
+from services.serving.app import main
+
+main()

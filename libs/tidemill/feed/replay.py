@@ -50,6 +50,7 @@ class Replay:
         """Send everything known in [`begin`, `until`), then wait for what is still open. With `hold` false nothing is waited for."""
         sent = Sent(max(begin, self.timeline.first))
         goal = min(until, self.timeline.end)
+        self._promise(sent.until, ended=False)  # before the first event: from its first promise on, ingest waits for all sources
         while sent.until < goal:
             limit = min(goal, self.allowed(), self.gate.limit if hold else sent.until + DAY)
             if limit > sent.until:
@@ -66,10 +67,13 @@ class Replay:
         for lane in self.timeline.lanes:
             count = self.raw.send(lane.source, lane.records(sent.until, limit))
             sent.events[lane.source] = sent.events.get(lane.source, 0) + count
-        for lane in self.timeline.lanes:
-            self.raw.promise(lane.source, limit, ended)
-        self.raw.flush()
+        self._promise(limit, ended)
         sent.until = limit
+
+    def _promise(self, until: int, ended: bool) -> None:
+        for lane in self.timeline.lanes:
+            self.raw.promise(lane.source, until, ended)
+        self.raw.flush()
 
     def _hear(self, wait: float) -> None:
         for event in self.listen(wait):

@@ -104,6 +104,7 @@ def test_events_go_in_known_order_with_a_promise_after_each_stretch_and_an_end()
     tape = Tape()
     sent = replay([judged(1, "r1", 30 * HOUR), switched("r1"), judged(2), judged(3)], tape).run(0, 2**62)
     assert tape.said == [
+        ("until", "a-1"), ("until", "b-1"),
         ("event", "a-" + str(1 * HOUR)), ("event", "b-" + str(2 * HOUR)), ("until", "a-24"), ("until", "b-24"),
         ("event", "a-" + str(25 * HOUR)), ("until", "a-30"), ("until", "b-30"),
         ("event", "a-" + str(31 * HOUR)), ("until", "a-48"), ("until", "b-48"),

@@ -90,8 +90,8 @@ class Stack:
                 signal.signal(number, self._stop)
             try:
                 self._start()
-                self._write("ready")
                 self._tell_ready()
+                self._write("ready")
                 while not self.stopping:
                     self._watch()
                     time.sleep(0.1)

@@ -14,7 +14,7 @@ from tidemill.settings import Settings
 
 def ensure_topics(bootstrap: str, topics: Iterable[Topic], librdkafka: Mapping[str, str] | None = None) -> list[str]:
     """Create those that are not there; returns their names. What exists is left as it is. `librdkafka`: what the settings pass on."""
-    admin = AdminClient({"bootstrap.servers": bootstrap, **(librdkafka or {})})
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2, **(librdkafka or {})})
     wanted = [NewTopic(topic.name, topic.partitions, 1, config=topic.config) for topic in topics]
     created = []
     for name, future in (admin.create_topics(wanted) if wanted else {}).items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from tidemill.bus.consumer import PATIENCE, READ_AT_ONCE, good, take, watermarks
 from tidemill.errors import Transient
@@ -65,34 +65,41 @@ class Lookup:
     def record(self, topic: str, partition: int, offset: int) -> Message | None:
         """The record at an offset; None where there is none."""
         low, high = self.bounds(topic, partition)
-        return next(self._read(topic, partition, offset, offset + 1), None) if low <= offset < high else None
+        found = next(self._read(topic, partition, offset, offset + 1), None) if low <= offset < high else None
+        return found[0] if found else None
 
     def newest(self, topic: str, partition: int, count: int) -> list[Message]:
         """The newest records, oldest of them first."""
         low, high = self.bounds(topic, partition)
-        return list(self._read(topic, partition, max(low, high - count), high))
+        return [message for batch in self._read(topic, partition, max(low, high - count), high) for message in batch]
 
-    def all(self, topic: str, partition: int) -> Iterator[Message]:
-        """Everything up to the present end."""
-        yield from self._read(topic, partition, *self.bounds(topic, partition))
+    def topics(self) -> dict[str, int]:
+        """Every topic's number of partitions."""
+        try:
+            return {name: len(topic.partitions) for name, topic in self._consumer.list_topics(timeout=PATIENCE).topics.items()}
+        except KafkaException as error:
+            raise Transient(f"the broker does not answer: {error}") from error
+
+    def batches(self, topic: str, partition: int, begin: int = 0) -> Iterator[list[Message]]:
+        """The records from an offset up to the present end. Only one such reading at a time."""
+        low, high = self.bounds(topic, partition)
+        yield from self._read(topic, partition, max(low, begin), high)
 
     def close(self) -> None:
         """Leave the broker."""
         self._consumer.close()
 
-    def _read(self, topic: str, partition: int, begin: int, end: int) -> Iterator[Message]:
+    def _read(self, topic: str, partition: int, begin: int, end: int) -> Iterator[list[Message]]:
         if begin >= end:
             return
         self._consumer.assign([TopicPartition(topic, partition, begin)])
-        following = begin
-        while following < end:
-            messages = take(self._consumer, min(READ_AT_ONCE, end - following), PATIENCE)
+        while begin < end:
+            messages = take(self._consumer, min(READ_AT_ONCE, end - begin), PATIENCE)
             if not messages:
                 raise Transient(f"the broker has been silent for {PATIENCE:.0f} s in the middle of {topic}")
-            for message in good(messages):
-                following = int(message.offset() or 0) + 1
-                if following <= end:
-                    yield message
+            if found := [message for message in good(messages) if int(message.offset() or 0) < end]:
+                begin = int(found[-1].offset() or 0) + 1
+                yield found
         self._consumer.unassign()
 
 
@@ -105,7 +112,8 @@ def tail_of(lookup: Lookup, topic: str, partition: int) -> Tail | None:
 
 def ids_of(lookup: Lookup, topic: str, partition: int) -> set[bytes]:
     """The event ids that a shared topic has."""
-    headers: list[Any] = [head for message in lookup.all(topic, partition) for head in message.headers() or ()]
+    messages = (message for batch in lookup.batches(topic, partition) for message in batch)
+    headers: list[Any] = [head for message in messages for head in message.headers() or ()]
     return {value for name, value in headers if name == "ce_id"}
 
 

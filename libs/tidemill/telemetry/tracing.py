@@ -31,7 +31,20 @@ if TYPE_CHECKING:
 Attributes = Mapping[str, str | int | float | bool | None]
 
 EVENT_ID: Final = "tidemill.event.id"
-_FACTS: Final = ("stream", "source", "model", "version", "run", "approval", "alert", "order", "rollout", "artifact", "position")
+_FACTS: Final = (
+    "stream",
+    "source",
+    "model",
+    "version",
+    "run",
+    "approval",
+    "alert",
+    "order",
+    "rollout",
+    "artifact",
+    "report",
+    "position",
+)
 _KINDS: Final = {
     "consumer": SpanKind.CONSUMER,
     "producer": SpanKind.PRODUCER,
@@ -99,17 +112,19 @@ def setup(service: str, settings: Settings) -> None:
     shutdown()
     ids = _Ids()
     resource = Resource.create({"service.name": service, "service.namespace": "tidemill"})
-    provider = TracerProvider(ALWAYS_ON, resource, span_limits=SpanLimits(max_links=1024), id_generator=ids)
+    provider = TracerProvider(ALWAYS_ON, resource, False, span_limits=SpanLimits(max_links=1024), id_generator=ids)
     provider.add_span_processor(BatchSpanProcessor(_exporter(service, settings), 16_384, 1_000, 512))
     _current = _Tracing(provider, provider.get_tracer("tidemill"), ids, settings.trace_sample)
 
 
-def shutdown() -> None:
-    """Export what is left; afterwards there are no spans until the next `setup`."""
+def shutdown(seconds: float = 2.0) -> None:
+    """Export what is left, within so many seconds; afterwards there are no spans until the next `setup`."""
     global _current
     ended, _current = _current, None
     if ended is not None:
-        ended.provider.shutdown()
+        ending = threading.Thread(target=ended.provider.shutdown, daemon=True)  # a collector that is away must not hold a process
+        ending.start()
+        ending.join(seconds)
 
 
 def tracing() -> bool:

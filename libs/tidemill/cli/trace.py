@@ -1,0 +1,173 @@
+"""`tidemill trace ID`: the way of an event, prediction, run, approval or switch through every service, as one tree."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
+
+from tidemill.cli.options import AsOutput, DataDir, Output
+from tidemill.errors import Refused
+from tidemill.settings import Settings
+from tidemill.telemetry.decisions import Decisions, wanted
+from tidemill.telemetry.files import read_spans
+from tidemill.telemetry.rebuilt import Answer, Rebuilt
+from tidemill.telemetry.tree import Forest, Node, Span, from_otlp
+
+Id = Annotated[
+    str, typer.Argument(metavar="ID", help="An event, prediction, run, approval, alert or order; or model:version, or a model.")
+]
+FromRecords = Annotated[bool, typer.Option("--records", help="Follow the records even where spans are at hand.")]
+_SHOWN = (
+    "event.id",
+    "source",
+    "position",
+    "model",
+    "version",
+    "status",
+    "score",
+    "run",
+    "approval",
+    "alert",
+    "order",
+    "rollout",
+    "report",
+)
+_NS = 1e9
+
+
+def trace(id: Id, data_dir: DataDir = None, output: AsOutput = Output.text, records: FromRecords = False) -> None:
+    """Show one event's, run's or approval's way through every service.
+
+    Spans are joined by parent and link ids. An event that was not sampled is followed through the records instead.
+    """
+    trees = trees_of(id, Settings.load(data_dir), records)
+    if output is Output.json:
+        typer.echo(json.dumps([_plain(tree) for tree in trees], indent=2))
+        return
+    for tree in trees:
+        shown = Tree(_label(tree, tree.span.begin))
+        _grow(shown, tree, tree.span.begin)
+        Console(soft_wrap=True).print(shown)
+
+
+def trees_of(name: str, settings: Settings, records: bool = False) -> list[Node]:
+    """What the id names, with all that led to it and came of it. Raises Refused `unknown-id`."""
+    spans = [] if records else [from_otlp(span) for span in read_spans(settings.data_dir)]
+    forest = Forest(spans)
+    found = forest.find(wanted(name))
+    if whole(forest.trees({span.key[0] for span in found})):
+        return forest.trees(span.key[0] for span in found)
+    more, traces = _followed(name, settings, forest)
+    if not traces and not found:
+        raise Refused("unknown-id", f"nothing here is called {name!r}: give the id of an event, run or approval, or model:version")
+    known = {span.key for span in spans}
+    joined = Forest([*spans, *(span for span in more if span.key not in known)])
+    return joined.trees([*traces, *(span.key[0] for span in found)])
+
+
+def whole(trees: list[Node]) -> bool:
+    """Whether spans tell all of it: a control event always does, of an event its prediction must be there."""
+    names = {span.name for tree in trees for span in _spans(tree)}
+    return bool(names) and ("log" not in names or any(name.startswith("prediction") for name in names))
+
+
+def _followed(name: str, settings: Settings, forest: Forest) -> tuple[list[Span], list[str]]:
+    """The spans of an id as its records tell them, and the traces that they begin with."""
+    decisions = Decisions.read(settings)
+    seeds = decisions.named(name) or _of_version(name, decisions)
+    if seeds:
+        return decisions.around(seeds), [decisions.key(seed)[0] for seed in seeds]
+    rebuilt = Rebuilt(settings)
+    try:
+        spans, answers = rebuilt.event(name)
+    finally:
+        rebuilt.close()
+    traces = [span.key[0] for span in spans[:1]]
+    for answer in answers:
+        spans += _led_to(answer, decisions, forest, spans)
+    return spans, traces
+
+
+def _of_version(name: str, decisions: Decisions) -> list[Any]:
+    """The switch that `model:version`, or a model alone, means."""
+    model, _, version = name.partition(":")
+    number = int(version) if version.isdecimal() else decisions.newest_version(model)
+    switch = decisions.switch(model, number) if number is not None else None
+    return [switch] if switch else []
+
+
+def _led_to(answer: Answer, decisions: Decisions, forest: Forest, spans: list[Span]) -> list[Span]:
+    """Link a prediction to the switch that made its model champion; the switch's way, where no spans have it."""
+    if answer.version is None:
+        return []
+    switch = decisions.switch(answer.model, answer.version, (answer.partition, answer.position))
+    if switch is None:
+        return []
+    at = next(number for number, span in enumerate(spans) if span.key == answer.span.key)
+    spans[at] = replace(answer.span, links=(decisions.key(switch),))
+    return [] if forest.get(decisions.key(switch)) else decisions.around([switch])
+
+
+def _spans(node: Node) -> list[Span]:
+    return [node.span, *(span for child in node.children for span in _spans(child))]
+
+
+def _grow(shown: Tree, node: Node, begin: int) -> None:
+    for child in node.children:
+        _grow(shown.add(_label(child, begin)), child, begin)
+    if node.more:
+        shown.add(Text(f"{node.more:,} more spans link here", "dim"))
+
+
+def _label(node: Node, begin: int) -> Text:
+    span = node.span
+    text = Text(f"{node.how} " if node.how else "", "dim italic")
+    text.append(span.name, "bold")
+    text.append(f"  {span.service}" if span.service else "", "cyan")
+    text.append(f"  {_moment(span, begin, node.how)}  {_length(span.end - span.begin)}", "green")
+    facts = {name: span.attributes.get(f"tidemill.{name}") for name in _SHOWN}
+    text.append("".join(f"  {name}={value}" for name, value in facts.items() if value not in (None, "")), "dim")
+    text.append(f"  {span.error}" if span.error else "", "bold red")
+    return text
+
+
+def _moment(span: Span, begin: int, how: str) -> str:
+    """When it began: a root by the wall clock, what follows by the time since."""
+    if how or span.begin == begin:
+        return datetime.fromtimestamp(span.begin / _NS, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    return f"{'+' if span.begin > begin else '-'}{_length(abs(span.begin - begin))}"
+
+
+def _length(nanoseconds: int) -> str:
+    """A duration as people say it."""
+    seconds = nanoseconds / _NS
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds * 1e3:.1f} ms"
+
+
+def _plain(node: Node) -> dict[str, Any]:
+    span = node.span
+    return {
+        "name": span.name,
+        "service": span.service,
+        "how": node.how or "child",
+        "trace": span.key[0],
+        "span": span.key[1],
+        "parent": span.parent,
+        "links": [{"trace": trace, "span": one} for trace, one in span.links],
+        "begin": _moment(span, span.begin, "") + "Z",
+        "milliseconds": (span.end - span.begin) / 1e6,
+        "attributes": span.attributes,
+        "error": span.error or None,
+        "more": node.more,
+        "children": [_plain(child) for child in node.children],
+    }

@@ -1,0 +1,109 @@
+"""The control plane's way from its records alone: every control event names the one that caused it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from tidemill.bus.control_client import Heard, read_all
+from tidemill.events import topics, wire
+from tidemill.events.base import Event
+from tidemill.events.identity import hash64
+from tidemill.events.ingest import SwitchAppended
+from tidemill.settings import Settings
+from tidemill.telemetry.references import parse_traceparent
+from tidemill.telemetry.tracing import EVENT_ID, facts_of
+from tidemill.telemetry.tree import Key, Span
+
+_LEFT_OUT = ("spec.applied.v1", topics.DEAD_LETTERS)
+"""What is on nobody's way: a spec, and what could not be read."""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """All control events of an installation, by id."""
+
+    heard: dict[str, Heard]
+
+    @classmethod
+    def read(cls, settings: Settings) -> Decisions:
+        """Read the control topics to their end; raises Transient where the broker is away."""
+        return cls({one.envelope.id: one for one in read_all(settings, list(_kinds()))})
+
+    def switch(self, model: str, version: int, before: tuple[int, int] | None = None) -> Heard | None:
+        """The newest switch to a version, at or before a (partition, log position) where one is given."""
+        found = None
+        for one in self.heard.values():
+            event = one.event
+            if not isinstance(event, SwitchAppended) or (event.model, event.version) != (model, version):
+                continue
+            if before is None or (event.partition == before[0] and event.offset <= before[1]):
+                found = one
+        return found
+
+    def newest_version(self, model: str) -> int | None:
+        """The version of a model's newest switch."""
+        switches = [one.event for one in self.heard.values() if isinstance(one.event, SwitchAppended) and one.event.model == model]
+        return switches[-1].version if switches else None
+
+    def named(self, name: str) -> list[Heard]:
+        """The events that are, or are about, what has this id: an event, a run, an approval, an alert, an order."""
+        return [one for one in self.heard.values() if name == one.envelope.id or name in _names(one.event)]
+
+    def around(self, seeds: Iterable[Heard]) -> list[Span]:
+        """The spans of these events, of all that led to them and all that came of them."""
+        kept = {one.envelope.id: one for seed in seeds for one in self._causes(seed)}
+        for one in sorted(self.heard.values(), key=lambda one: one.at):
+            if one.envelope.caused_by in kept:
+                kept[one.envelope.id] = one
+        return [self._span(one) for one in kept.values()]
+
+    def key(self, one: Heard) -> Key:
+        """The ids of the span under which an event was said."""
+        said = parse_traceparent(one.envelope.traceparent)
+        number = hash64(one.envelope.id.encode())
+        return (f"{said.trace:032x}", f"{said.span:016x}") if said else (f"{number:032x}", f"{number:016x}")
+
+    def _causes(self, one: Heard) -> list[Heard]:
+        """The event, what caused it, and so on."""
+        way = [one]
+        while (cause := self.heard.get(way[-1].envelope.caused_by or "")) is not None and cause not in way:
+            way.append(cause)
+        return way
+
+    def _span(self, one: Heard) -> Span:
+        key, cause = self.key(one), self.heard.get(one.envelope.caused_by or "")
+        before = self.key(cause) if cause else None
+        return Span(
+            key=key,
+            parent=before[1] if before and before[0] == key[0] else None,
+            name=f"send {one.topic}",
+            service=one.envelope.source,
+            begin=(cause.at if cause else one.at) * 1_000,
+            end=one.at * 1_000,
+            attributes={name: value for name, value in facts_of(one.event, one.envelope.id).items() if value is not None},
+            links=(before,) if before and before[0] != key[0] else (),
+        )
+
+
+def wanted(name: str) -> Callable[[Span], bool]:
+    """Whether a span is about what has this id: an event, a run, an approval, an alert, an order; or `model:version`, or a model."""
+    model, _, version = name.partition(":")
+    attributes = (EVENT_ID, "tidemill.run", "tidemill.approval", "tidemill.alert", "tidemill.order")
+
+    def is_wanted(span: Span) -> bool:
+        if version:
+            return span.attributes.get("tidemill.model") == model and str(span.attributes.get("tidemill.version")) == version
+        return any(span.attributes.get(attribute) == name for attribute in attributes)
+
+    return is_wanted
+
+
+def _kinds() -> Iterable[type[Event]]:
+    for topic in topics.control_topics():
+        if topic.name not in _LEFT_OUT:
+            yield from (kind for record in topic.records if (kind := wire.event_type(record)) is not None)
+
+
+def _names(event: Event) -> set[str]:
+    return {str(getattr(event, name)) for name in ("run", "approval", "alert", "order") if getattr(event, name, None)}

@@ -1,0 +1,78 @@
+"""The tree is built of parent and link ids alone."""
+
+from __future__ import annotations
+
+from tidemill.cli.trace import whole
+from tidemill.telemetry.tree import Forest, Key, Node, Span
+
+
+def span(
+    name: str, trace: str, parent: str | None = None, links: tuple[Key, ...] = (), begin: int = 0, **attributes: object
+) -> Span:
+    return Span((trace, name), parent, name, "s", begin, begin + 1, dict(attributes), links)
+
+
+def shape(node: Node) -> object:
+    name = f"{node.how}: {node.span.name}" if node.how else node.span.name
+    return {name: [shape(child) for child in node.children]} if node.children else name
+
+
+EVENT = [
+    span("raw", "e", begin=0),
+    span("log", "e", "raw", begin=1),
+    span("vector", "e", "log", begin=2),
+    span("prediction", "e", "vector", (("run", "control"),), begin=3),
+]
+ARRIVAL = [
+    span("raw-a", "a", begin=90),
+    span("log-a", "a", "raw-a", begin=91),
+    span("outcome", "a", "log-a", (("e", "vector"),), begin=92),
+]
+RUN = [span("requested", "run", begin=-9), span("switch", "run", "requested", begin=-8), span("control", "run", "switch", begin=-7)]
+
+
+def test_one_event_leads_to_its_outcome_and_to_the_switch_that_made_its_model_champion() -> None:
+    (tree,) = Forest([*ARRIVAL, *RUN, *EVENT]).trees(["e"])
+    assert shape(tree) == {
+        "raw": [
+            {
+                "log": [
+                    {
+                        "vector": [
+                            {"prediction": [{"links to: requested": [{"switch": ["control"]}]}]},
+                            {"linked from: raw-a": [{"log-a": ["outcome"]}]},
+                        ]
+                    }
+                ]
+            }
+        ]
+    }
+
+
+def test_the_thousands_that_a_champion_answered_are_only_counted() -> None:
+    predictions = [span("prediction", f"e{number}", None, (("run", "control"),)) for number in range(1_000)]
+    (tree,) = Forest([*RUN, *predictions]).trees(["run"])
+    assert tree.children[0].children[0].more == 1_000
+
+
+def test_spans_of_batches_are_on_nobodys_way() -> None:
+    poll = span("poll log.s", "p", None, (("e", "log"),), **{"messaging.batch.message_count": 3})
+    (tree,) = Forest([*EVENT, poll]).trees(["e"])
+    assert "poll" not in str(shape(tree))
+
+
+def test_what_lost_its_parent_is_still_shown() -> None:
+    roots = Forest([one for one in EVENT if one.name != "log"]).trees(["e"])
+    assert [shape(root) for root in roots] == ["raw", {"vector": ["prediction"]}]
+
+
+def test_links_in_a_circle_end() -> None:
+    one, two = span("one", "1", None, (("2", "two"),)), span("two", "2", None, (("1", "one"),))
+    assert [shape(root) for root in Forest([one, two]).trees(["1"])] == [{"one": ["links to: two"]}]
+
+
+def test_an_event_without_its_prediction_is_not_all_of_it() -> None:
+    assert whole(Forest(EVENT).trees(["e"]))
+    assert whole(Forest(RUN).trees(["run"]))
+    assert not whole(Forest(EVENT[:2]).trees(["e"]))
+    assert not whole([])

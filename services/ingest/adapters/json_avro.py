@@ -72,9 +72,10 @@ def _field(field: dict[str, Any], value: dict[str, Any], path: str, problems: li
     at = _at(path, field["name"])
     if field["name"] in value:
         return _value(field["type"], value[field["name"]], at, problems)
-    if "default" not in field:
-        problems.append(Problem(at, "is missing", f"add it: {_wanted(field['type'])}"))
-    return field.get("default")
+    if "default" in field:
+        return _value(field["type"], field["default"], at, problems)
+    problems.append(Problem(at, "is missing", f"add it: {_wanted(field['type'])}"))
+    return None
 
 
 def _value(kind: Any, value: Any, path: str, problems: list[Problem]) -> Any:

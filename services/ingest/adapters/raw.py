@@ -13,6 +13,7 @@ from confluent_kafka import Message, TopicPartition
 from services.ingest.model import Arrival, Lane
 from tidemill.bus import consumer as reading
 from tidemill.bus.intake import grouped
+from tidemill.bus.metrics import LAG
 
 if TYPE_CHECKING:
     from tidemill.settings import Settings
@@ -66,7 +67,10 @@ class RawTopics:
 
     def lag(self) -> int:
         """Records on the broker that were not taken."""
-        return sum(max(0, end - self._next[lane]) for lane, end in self._ends.items())
+        behind = {lane: max(0, end - self._next[lane]) for lane, end in self._ends.items()}
+        for lane, count in behind.items():
+            LAG.labels(self._topic(lane.source), str(lane.partition)).set(count)
+        return sum(behind.values())
 
     def hold(self, full: set[Lane]) -> None:
         """Pause these lanes, and go on with all others."""

@@ -14,7 +14,7 @@ from services.ingest.adapters.letters import letter
 from services.ingest.adapters.log import LogWriter, Told
 from services.ingest.adapters.shelf import States
 from services.ingest.adapters.switches import Switches
-from services.ingest.adapters.traces import traced
+from services.ingest.adapters.traces import around, traced
 from services.ingest.model import Arrival, Dead, Lane, Rows, State
 from services.ingest.settings import Limits
 from services.ingest.step import Output, Plan, Records, Repeats
@@ -34,14 +34,20 @@ class Teller:
         self._newest = ""
         """Fingerprint of the log's last record."""
         self._stored = (state.seq, time.monotonic())
+        self._traces: list[str] = []
+        """`traceparent`s of this round's sampled events."""
 
     def control(self, records: Records) -> None:
         """One control record; the broker has it when this returns."""
         self._append_control(records, self._state.offset - 1)
         self._writer.flush()
 
-    def tell(self, out: Output, plan: Plan, arrivals: Sequence[Arrival], polled: int) -> None:
-        """All that one step said about these arrivals, which were read at `polled` (ns). Raises DeliveryError, Transient."""
+    def tell(self, out: Output, plan: Plan, arrivals: Sequence[Arrival], asked: int, polled: int) -> None:
+        """All that one step said about these arrivals, which were asked for at `asked` and there at `polled` (ns).
+
+        Raises DeliveryError, Transient.
+        """
+        stepped = telemetry.now()
         self._bury(out.dead, polled)
         place = self._state.offset - sum(len(records.values) for records in out.records)
         for records in out.records:
@@ -50,6 +56,8 @@ class Teller:
         self._repeat(out.repeats, plan)
         for switch, reason in out.refused:
             self._switches.refused(switch.event, self._state, reason)
+        around(self._state.stream, self._state.shard, self._traces, asked, polled, stepped)
+        self._traces.clear()
         self._count(out, plan, arrivals)
         self._tidy()
 
@@ -75,6 +83,7 @@ class Teller:
         else:
             rows = records.rows
             traces = traced(rows, rows.ident ^ plan.salts[rows.source], self._state.stream, plan.names, polled)
+            self._traces += traces.values()
             self._send(records, place, traces, self._awaited(rows, plan))
 
     def _append_control(self, records: Records, place: int) -> None:

@@ -30,3 +30,25 @@ def _hops(rows: Rows, i: int, id_hash: int, stream: str, source: str, polled: in
     raw = telemetry.record_hop("raw", trace, place, waited, said, attributes=facts)
     log = telemetry.record_hop("log", trace, place, telemetry.Moment(polled, telemetry.now()), raw, attributes=facts)
     return telemetry.traceparent(log)
+
+
+def around(stream: str, shard: int, traces: Sequence[str], asked: int, polled: int, stepped: int) -> None:
+    """The spans of a round with sampled events: `poll`, `process`, `send`, each linked to the events' spans.
+
+    `asked` is when the raw records were asked for, `polled` when they were there, `stepped` when they were judged, all ns.
+    """
+    if not traces:
+        return
+    links = [found for text in traces if (found := telemetry.parse_traceparent(text))]
+    raw, log = f"raw.{stream}", f"log.{stream}"
+    poll = telemetry.new_reference()
+    process, send = telemetry.new_reference(poll.trace), telemetry.new_reference(poll.trace)
+    about: dict[str, str | int] = {
+        "messaging.system": "kafka",
+        "messaging.destination.name": raw,
+        "messaging.batch.message_count": len(traces),
+    }
+    telemetry.record_span(f"poll {raw}", poll, telemetry.Moment(asked, polled), None, links, about, "client")
+    telemetry.record_span(f"process {raw}", process, telemetry.Moment(polled, stepped), poll, links, about, "consumer")
+    about |= {"messaging.destination.name": log, "messaging.destination.partition.id": str(shard)}
+    telemetry.record_span(f"send {log}", send, telemetry.Moment(stepped, telemetry.now()), process, links, about, "producer")

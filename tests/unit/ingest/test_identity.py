@@ -28,8 +28,14 @@ def brute_force(rows: list[tuple[str, int, float]], horizon: int) -> list[str]:
 
 
 @settings(max_examples=200)
-@given(st.lists(st.tuples(st.sampled_from("pqrs"), st.integers(0, 30), st.sampled_from([1.0, 2.0])), max_size=60), st.integers(0, 12), st.data())
-def test_duplicates_and_conflicts_are_those_of_a_dictionary(rows: list[tuple[str, int, float]], horizon: int, data: st.DataObject) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from("pqrs"), st.integers(0, 30), st.sampled_from([1.0, 2.0])), max_size=60),
+    st.integers(0, 12),
+    st.data(),
+)
+def test_duplicates_and_conflicts_are_those_of_a_dictionary(
+    rows: list[tuple[str, int, float]], horizon: int, data: st.DataObject
+) -> None:
     """In time order, since a newest time that stands still says nothing of stream time."""
     rows = sorted(rows, key=lambda row: row[1])
     values = [event("a", key, BASE + at * SECOND, amount) for key, at, amount in rows]

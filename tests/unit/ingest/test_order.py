@@ -119,7 +119,13 @@ def test_a_switch_waits_for_its_time_in_a_replay_and_stands_behind_the_promise()
     writer.take(arrival(A0, raw[A0][:2]), arrival(B0, raw[B0][:2]), switches=[switch("m", 5)])
     assert "+m" not in writer.log.order()
     writer.take(arrival(A0, raw[A0][2:], 2), arrival(B0, raw[B0][2:], 2), switches=[switch("m", 5)])
-    assert [name[:4] if "-" in name else name for name in writer.log.order()][1:6] == ["a0-1", "b0-2", f"|{at(5) // SECOND}", "+m", "a0-5"]
+    assert [name[:4] if "-" in name else name for name in writer.log.order()][1:6] == [
+        "a0-1",
+        "b0-2",
+        f"|{at(5) // SECOND}",
+        "+m",
+        "a0-5",
+    ]
 
 
 def test_a_switch_goes_in_at_once_where_no_feed_replays() -> None:

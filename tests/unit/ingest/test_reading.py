@@ -73,7 +73,13 @@ def test_a_delay_makes_an_event_known_later() -> None:
 def test_a_row_is_later_than_its_feeds_promise_is_dead_and_the_rest_is_merged() -> None:
     """Between two promises nothing may be known more than `ahead` after the second one, even if that is long past today."""
     writer = Writer(Log(), bundle(), (A0,))
-    values = [promise("a", BASE), event("a", "x", BASE), event("a", "far", BASE + 1000 * SECOND), event("a", "y", BASE + 5), promise("a", BASE + SECOND)]
+    values = [
+        promise("a", BASE),
+        event("a", "x", BASE),
+        event("a", "far", BASE + 1000 * SECOND),
+        event("a", "y", BASE + 5),
+        promise("a", BASE + SECOND),
+    ]
     writer.take(arrival(A0, values))
     assert [dead.reason for dead in writer.dead] == [errors.TIME_OUT_OF_RANGE]
     assert [name for name in writer.log.order() if name[0] != "|"] == ["x", "y"]
@@ -120,10 +126,15 @@ def test_each_shard_takes_its_own_events_and_one_of_them_the_broken_ones() -> No
 
 def test_no_python_call_is_made_per_event() -> None:
     def calls(count: int) -> int:
-        shard = begin(State("world", 0, bundle=bundle()), compiled(bundle(checks=[{"column": "amount", "between": [0, 5]}])), (A0, B0))
+        shard = begin(
+            State("world", 0, bundle=bundle()), compiled(bundle(checks=[{"column": "amount", "between": [0, 5]}])), (A0, B0)
+        )
         batches = [arrival(lane, [event(lane.source, f"{lane.source}{n}", BASE + n) for n in range(count)]) for lane in (A0, B0)]
         step(shard, batches, (), (), NOW)
-        again = [arrival(lane, [event(lane.source, f"{lane.source}{count + n}", BASE + count + n) for n in range(count)], count) for lane in (A0, B0)]
+        again = [
+            arrival(lane, [event(lane.source, f"{lane.source}{count + n}", BASE + count + n) for n in range(count)], count)
+            for lane in (A0, B0)
+        ]
         made = 0
 
         def count_calls(_: object, kind: str, __: object) -> None:
@@ -143,7 +154,11 @@ def test_no_python_call_is_made_per_event() -> None:
 
 def test_a_snapshot_holds_all_of_a_state() -> None:
     writer = Writer(Log(), bundle(), (A0, B0))
-    writer.take(arrival(A0, [promise("a", BASE), *GOOD, promise("a", BASE + 5)]), arrival(B0, [promise("b", BASE), promise("b", BASE + 5)]))
+    writer.take(
+        arrival(A0, [promise("a", BASE), *GOOD, promise("a", BASE + 5)]), arrival(B0, [promise("b", BASE), promise("b", BASE + 5)])
+    )
     state, again = writer.shard.state, load(dump(writer.shard.state))
     assert dump(again).meta == dump(state).meta
-    assert {name: array.tolist() for name, array in dump(again).arrays.items()} == {name: array.tolist() for name, array in dump(state).arrays.items()}
+    assert {name: array.tolist() for name, array in dump(again).arrays.items()} == {
+        name: array.tolist() for name, array in dump(state).arrays.items()
+    }

@@ -19,7 +19,14 @@ from tidemill.spec import Bundle, StreamSpec
 SECOND = 1_000_000
 NOW = 1_800_000_000 * SECOND
 """The broker's clock in these tests, us."""
-IDS = {"a": 1, "b": 2, **{kind.full_name(): 10 + i for i, kind in enumerate((feed.Progressed, log.Barrier, log.SpecAdopted, log.ModelSwitched, log.Progressed))}}
+IDS = {
+    "a": 1,
+    "b": 2,
+    **{
+        kind.full_name(): 10 + i
+        for i, kind in enumerate((feed.Progressed, log.Barrier, log.SpecAdopted, log.ModelSwitched, log.Progressed))
+    },
+}
 
 
 def schema(source: str) -> dict[str, Any]:
@@ -37,7 +44,12 @@ def schema(source: str) -> dict[str, Any]:
 
 
 def bundle(
-    dedupe: str = "7d", align_wait: str = "0s", shards: int = 1, stream: str = "world", ids: dict[str, int] | None = None, **source: Any
+    dedupe: str = "7d",
+    align_wait: str = "0s",
+    shards: int = 1,
+    stream: str = "world",
+    ids: dict[str, int] | None = None,
+    **source: Any,
 ) -> Bundle:
     """Sources a and b with the same columns; at equal times b goes first."""
     spec = {"id": "id", "time": "at", "dedupe": dedupe, "accept": {"from": "1990-01-01", "ahead": "5m"}, **source}
@@ -52,7 +64,9 @@ def bundle(
 _PARSED = {source: fastavro.parse_schema(schema(source)) for source in ("a", "b")}
 
 
-def event(source: str, id: str | None, at: int, amount: float = 1.0, color: str | None = None, schema_id: int | None = None) -> bytes:
+def event(
+    source: str, id: str | None, at: int, amount: float = 1.0, color: str | None = None, schema_id: int | None = None
+) -> bytes:
     """A framed raw event; `at` in us."""
     out = io.BytesIO()
     fastavro.schemaless_writer(out, _PARSED[source], {"id": id, "at": at, "amount": amount, "color": color})
@@ -104,14 +118,22 @@ class Log:
     def content(self) -> list[tuple[Any, ...]]:
         """All but barriers, writers and numbers: what does not change when a writer dies."""
         return [
-            (*(int(h[n]) for n in ("kind", "source", "raw_partition", "raw_offset", "known", "stream")), k, v[:5] + v[13 if k is None else 5 :])
+            (
+                *(int(h[n]) for n in ("kind", "source", "raw_partition", "raw_offset", "known", "stream")),
+                k,
+                v[:5] + v[13 if k is None else 5 :],
+            )
             for h, k, v in zip(self.headers, self.keys, self.values, strict=True)
             if h["kind"] != log.BARRIER
         ]
 
     def order(self) -> list[str]:
         """Ids of events; `|until` for promises, `||` for the end, `+model` for switches."""
-        return [_name(int(h["kind"]), k, v) for h, k, v in zip(self.headers, self.keys, self.values, strict=True) if h["kind"] not in (log.BARRIER, log.SPEC_ADOPTED)]
+        return [
+            _name(int(h["kind"]), k, v)
+            for h, k, v in zip(self.headers, self.keys, self.values, strict=True)
+            if h["kind"] not in (log.BARRIER, log.SPEC_ADOPTED)
+        ]
 
 
 def _name(kind: int, key: bytes | None, value: bytes) -> str:
@@ -149,4 +171,6 @@ class Writer:
     @property
     def repeats(self) -> list[tuple[str, int]]:
         """(id, offset of the first) of every duplicate."""
-        return [pair for out in self.outputs for part in out.repeats for pair in zip(part.rows.ids, part.original.tolist(), strict=True)]
+        return [
+            pair for out in self.outputs for part in out.repeats for pair in zip(part.rows.ids, part.original.tolist(), strict=True)
+        ]

@@ -1,0 +1,71 @@
+"""Rollout orders with decisions that hold, and with those that do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from services.ingest.handlers import Order
+from tests.unit.ingest.world import NOW, SECOND
+from tidemill.events.governance import RolloutOrdered
+from tidemill.events.serving import ModelPrepared, ModelRefused
+from tidemill.spec import Bundle, ModelSpec
+from tidemill.trust import dsse, keys
+from tidemill.trust.statement import Decision, Statement
+
+EXPIRES = NOW + 1000 * SECOND
+
+
+def with_model(bundle: Bundle) -> Bundle:
+    """The same use case with a model `m`, which one of `ops-review` must approve."""
+    model = {
+        "version": 1, "model": "m", "owner": "tests", "trigger": f"{bundle.stream.stream}.t", "task": "binary",
+        "features": {"event": ["amount"]}, "label": {"source": "b", "match": "id", "value": "amount > 1", "within": "1d"},
+        "approval": {"approvers": ["ops-review"]},
+    }  # fmt: skip
+    return bundle.model_copy(update={"models": {"m": ModelSpec.model_validate(model)}})
+
+
+def generate(root: Path) -> Path:
+    """Keys of two approvers and of somebody else below `root`; returns the trust folder."""
+    for name in ("ann", "training"):
+        keys.generate(name, root / "private", root / "pinned" / "ops-review")
+    keys.generate("mallory", root / "private", root / "elsewhere")
+    return root / "pinned"
+
+
+def ordered(
+    root: Path, stream: str = "world", signer: str = "ann", order: str = "o1", rollout: int = 1, expires: int = EXPIRES, **over: Any
+) -> RolloutOrdered:
+    """An order whose decision `signer` has signed; `over` changes the order behind the signer's back."""
+    artifact, report = "sha256:" + f"{rollout:02x}" * 32, "sha256:" + "cd" * 32
+    decision = Decision(
+        stream=stream, model="m", version=rollout, report=report, action="promote", rollout=rollout, approval=f"p{rollout}",
+        requester="training", author="carol", expires=expires, reason="",
+    )  # fmt: skip
+    text = Statement.of(artifact, decision).decided("approve", "looks right").text()
+    envelope = dsse.sign(text.encode(), keys.load_private(root / "private" / f"{signer}.pem"), signer)
+    said = {
+        "order": order, "stream": stream, "model": "m", "version": rollout, "run": f"r{rollout}", "artifact": artifact, "report": report,
+        "action": "promote", "rollout": rollout, "fallback": None, "group": "ops-review", "required": 1, "requester": "training",
+        "author": "carol", "approval": f"p{rollout}", "effective_at": 0, "expires": expires, "envelopes": [envelope],
+    }  # fmt: skip
+    return RolloutOrdered.model_validate(said | over)
+
+
+def heard(said: RolloutOrdered, fresh: bool = True) -> Order:
+    return Order(said, f"event-{said.order}", None, fresh)
+
+
+def prepared(said: RolloutOrdered, *partitions: int) -> ModelPrepared:
+    return ModelPrepared(
+        stream=said.stream, model=said.model, version=said.version, artifact=said.artifact, rollout=said.rollout, order=said.order,
+        worker="w", partitions=list(partitions),
+    )  # fmt: skip
+
+
+def declined(said: RolloutOrdered, reason: str) -> ModelRefused:
+    return ModelRefused(
+        stream=said.stream, model=said.model, version=said.version, artifact=said.artifact, rollout=said.rollout, order=said.order,
+        worker="w", reason=reason,
+    )  # fmt: skip

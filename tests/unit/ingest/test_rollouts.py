@@ -1,0 +1,120 @@
+"""R12: which orders become switches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.ingest import handlers
+from services.ingest.handlers import Ready, Rollouts
+from services.ingest.model import State, Switched
+from tests.unit.ingest.orders import EXPIRES, declined, generate, heard, ordered, prepared, with_model
+from tests.unit.ingest.world import NOW, bundle
+from tidemill.trust.keys import KeyRing
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("trust")
+    generate(made)
+    return made
+
+
+def state() -> State:
+    return State("world", 0, bundle=with_model(bundle()))
+
+
+def ready(root: Path, rollouts: Rollouts, of: State | None = None, shards: int = 1, now: int = NOW) -> Ready:
+    return handlers.ready(rollouts, of or state(), KeyRing.load(root / "pinned"), shards, now)
+
+
+def rollouts(*said: Any, shards: tuple[int, ...] = (0,), fresh: bool = True) -> Rollouts:
+    found = Rollouts()
+    for one in said:
+        handlers.on_rollout_ordered(heard(one, fresh), found)
+        handlers.on_model_prepared(prepared(one, *shards), found)
+    return found
+
+
+def reasons(found: Ready) -> list[str]:
+    assert found.switches == []
+    return [reason for _, reason in found.refused]
+
+
+def test_an_order_waits_until_every_partition_is_prepared(root: Path) -> None:
+    order = ordered(root)
+    heard_of = rollouts(order, shards=(0,))
+    assert ready(root, heard_of, shards=2) == Ready([], [])
+    handlers.on_model_prepared(prepared(order, 1), heard_of)
+    (switch,) = ready(root, heard_of, shards=2).switches
+    assert (switch.event.order, switch.event.rollout, switch.event.expires) == ("o1", 1, EXPIRES)
+
+
+def test_what_serving_prepared_for_another_artifact_does_not_count(root: Path) -> None:
+    order = ordered(root)
+    heard_of = Rollouts()
+    handlers.on_rollout_ordered(heard(order), heard_of)
+    handlers.on_model_prepared(prepared(ordered(root, rollout=2), 0), heard_of)
+    assert ready(root, heard_of) == Ready([], [])
+
+
+@pytest.mark.parametrize(
+    ("over", "reason"),
+    [
+        ({"signer": "mallory"}, "unknown-approver"),
+        ({"signer": "training"}, "self-signed"),
+        ({"artifact": "sha256:" + "00" * 32}, "other-subject"),
+        ({"version": 9}, "other-subject"),
+        ({"model": "n"}, "unknown-model"),
+        ({"action": "explode"}, "unknown-action"),
+        ({"envelopes": []}, "too-few-approvers"),
+        ({"expires": NOW - 1}, "expired"),
+    ],
+)
+def test_a_decision_that_does_not_hold_is_refused_before_anybody_prepares(root: Path, over: dict[str, Any], reason: str) -> None:
+    heard_of = Rollouts()
+    handlers.on_rollout_ordered(heard(ordered(root, **over)), heard_of)
+    assert reasons(ready(root, heard_of)) == [reason]
+
+
+def test_an_order_may_not_soften_the_specs_policy(root: Path) -> None:
+    heard_of = rollouts(ordered(root, signer="mallory", group="elsewhere", required=0))
+    assert reasons(ready(root, heard_of)) == ["unknown-approver"]
+
+
+def test_a_replayed_decision_with_another_number_is_refused(root: Path) -> None:
+    assert reasons(ready(root, rollouts(ordered(root, order="o2").model_copy(update={"rollout": 2})))) == ["other-subject"]
+
+
+def test_a_lower_number_than_the_logs_is_refused_once_and_never_for_an_old_order(root: Path) -> None:
+    (switch,) = ready(root, rollouts(ordered(root, rollout=5, order="o5"))).switches
+    after = state()
+    after.switches["m"] = Switched(switch.event, 7)
+    assert reasons(ready(root, rollouts(ordered(root, rollout=4, order="o4")), after)) == ["stale-rollout"]
+    assert reasons(ready(root, rollouts(ordered(root, rollout=4, order="o4"), fresh=False), after)) == []
+    assert reasons(ready(root, rollouts(ordered(root, rollout=5, order="o5")), after)) == []
+
+
+def test_what_serving_refuses_is_refused(root: Path) -> None:
+    order = ordered(root)
+    heard_of = Rollouts()
+    handlers.on_rollout_ordered(heard(order), heard_of)
+    handlers.on_model_refused(declined(order, "bad-digest"), heard_of)
+    assert reasons(ready(root, heard_of)) == ["serving: bad-digest"]
+
+
+def test_a_settled_order_is_not_heard_again(root: Path) -> None:
+    heard_of = rollouts(ordered(root))
+    handlers.settle(heard_of, "o1")
+    handlers.on_rollout_ordered(heard(ordered(root)), heard_of)
+    assert ready(root, heard_of) == Ready([], [])
+
+
+def test_saying_a_switch_again_is_the_same_event(root: Path) -> None:
+    (switch,) = ready(root, rollouts(ordered(root))).switches
+    first, said = handlers.appended(switch.event, 0, 7)
+    assert (first, said) == handlers.appended(switch.event, 0, 7)
+    assert (said.partition, said.offset, said.run) == (0, 7, "r1")
+    assert first != handlers.appended(switch.event, 1, 7)[0]

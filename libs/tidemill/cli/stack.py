@@ -10,6 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,12 +86,17 @@ def logs(
     part: Annotated[str, typer.Argument(help=f"One of {', '.join(_LOGS)}.")],
     data_dir: DataDir = None,
     lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines from the end.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
 ) -> None:
     """Show the end of a part's log."""
     file = Settings.given(data_dir).data_dir / "logs" / f"{part}.log"
     if not file.exists():
         raise Refused("no-log", f"{part!r} has no log in {file.parent}; logs are there of {', '.join(_LOGS)}")
-    typer.echo("\n".join(file.read_text(errors="replace").splitlines()[-lines:]))
+    with file.open(errors="replace") as log:
+        typer.echo("".join(deque(log, lines)), nl=False)
+        while follow:
+            typer.echo(log.read(), nl=False)
+            time.sleep(0.2)
 
 
 def _wanted(only: str | None) -> list[Service]:

@@ -1,0 +1,58 @@
+"""The command line's root: its table, its exit codes, and that a command loads no other's modules."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tidemill.cli.main import COMMANDS
+
+HEAVY = ("pandas", "polars", "numba", "sklearn", "xgboost", "faust", "jgo")
+
+
+def tidemill(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "tidemill.cli.main", *words], capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def test_help_shows_every_command(tmp_path: Path) -> None:
+    said = tidemill("--help", cwd=tmp_path)
+    assert said.returncode == 0
+    assert all(text in said.stdout for text in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_table_is_there(command: str) -> None:
+    module = importlib.import_module(f"tidemill.cli.{COMMANDS[command][0]}")
+    assert hasattr(module, command) or hasattr(module, "app")
+
+
+def test_usage_is_two_and_failure_is_one(tmp_path: Path) -> None:
+    assert tidemill("no-such-command", cwd=tmp_path).returncode == 2
+    assert tidemill("up", "--no-such-option", cwd=tmp_path).returncode == 2
+    assert tidemill("up", "--ephemeral", "--detach", cwd=tmp_path).returncode == 2
+    failed = tidemill("up", "--only", "surfing", cwd=tmp_path)
+    assert failed.returncode == 1
+    assert "surfing: services are ingest" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_a_part_without_a_log_is_told_which_parts_have_one(tmp_path: Path) -> None:
+    said = tidemill("logs", "surfing", cwd=tmp_path)
+    assert said.returncode == 1
+    assert "feature-store" in said.stderr
+
+
+def test_a_log_is_shown_from_its_end(tmp_path: Path) -> None:
+    (tmp_path / "data/logs").mkdir(parents=True)
+    (tmp_path / "data/logs/kafka.log").write_text("one\ntwo\nthree\n")
+    assert tidemill("logs", "kafka", "-n", "2", "--data-dir", "data", cwd=tmp_path).stdout == "two\nthree\n"
+
+
+def test_the_stacks_commands_load_nothing_heavy(tmp_path: Path) -> None:
+    code = f"import sys; from tidemill.cli import main, stack; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "[]\n"

@@ -16,7 +16,7 @@ demo: fetch ## A year of real flights through the whole loop (ARGS="--headless -
 	$(TIDEMILL) demo $(ARGS)
 
 test: check fetch ## Everything `check` does, then all tests but the long chaos campaign (ARGS="-k switch")
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --durations=15 $(ARGS)
 
 check: $(READY) ## Style, types, import rules, and that no registry host or machine path is in the repository
 	$(BIN)/ruff check

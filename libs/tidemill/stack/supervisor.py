@@ -25,8 +25,8 @@ from tidemill.stack.state import Running, State
 from tidemill.stack.topics import ensure_topics
 
 Tell = Callable[[str], object]
-GRACE_SERVICES, GRACE_PARTS = 5.0, 3.0
-"""Seconds that services, then servers, get to end by themselves; together below the promised 10."""
+SERVICES_END, PARTS_END = 4.5, 8.0
+"""Seconds after which services, then servers that have not ended are killed; below the promised 10."""
 _SERVICES_TIME_OUT = 120.0
 _BACK_OFF, _LONGEST_BACK_OFF, _STEADY = 0.5, 30.0, 60.0
 
@@ -105,12 +105,12 @@ class Stack:
     def end(self) -> None:
         """End every process of the stack within 10 s."""
         self.stopping = True
-        for group, grace in ((self.services, GRACE_SERVICES), (self.parts, GRACE_PARTS)):
-            deadline = time.monotonic() + grace
+        begun = time.monotonic()
+        for group, end in ((self.services, SERVICES_END), (self.parts, PARTS_END)):
             for watched in group.values():
                 watched.child.signal_stop()
             for watched in group.values():
-                watched.child.end(deadline - time.monotonic())
+                watched.child.end(begun + end - time.monotonic())
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True

@@ -49,6 +49,15 @@ def reader(settings: Settings, name: str = "reader") -> Consumer:
     )
 
 
+def browser(settings: Settings, name: str = "browser") -> Consumer:
+    """A reader for single records here and there.
+
+    Every request waits behind the fetch that is under way on its connection, so that one may neither wait nor bring much.
+    """
+    quick = {"fetch.wait.max.ms": "5", "fetch.message.max.bytes": "262144"}
+    return reader(settings.model_copy(update={"librdkafka": {**quick, **settings.librdkafka}}), name)
+
+
 def take(consumer: Consumer, limit: int, wait: float) -> list[Message]:
     """Up to `limit` messages: what is there now, after waiting at most `wait` seconds for the first.
 
@@ -116,7 +125,7 @@ def _judge(error: KafkaError, message: Message) -> None:
         raise RuntimeError(f"{message.topic()}[{message.partition()}] was cut behind its readers: {error.str()}")
     if error.code() not in _PASSING and not error.retriable():
         raise KafkaException(error)
-    if error.code() != KafkaError._PARTITION_EOF:
+    if error.code() not in _PASSING:
         log.warning("kafka", extra={"error": error.str(), "topic": message.topic()})
 
 

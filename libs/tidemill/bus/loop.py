@@ -22,7 +22,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from tidemill import telemetry
 from tidemill.bus import metrics
-from tidemill.bus.consumer import good, member, reader, take
+from tidemill.bus.consumer import browser, good, member, take
 from tidemill.bus.fold import Batch, Fold, State
 from tidemill.bus.health import Health, open_door
 from tidemill.bus.intake import grouped, intake
@@ -109,7 +109,7 @@ class Loop(Generic[State]):
         self.running: Final[Running[State]] = Running(threading.Event(), self._workers)
         self._consumer = member(settings, fold.name)
         self._sender = gapless(settings, fold.name)
-        self._lookup = Lookup(reader(settings, fold.name))
+        self._lookup = Lookup(browser(settings, fold.name))
         self._schemas = Registry(settings.schema_registry)
         self._writer = ThreadPoolExecutor(1, "snapshot")
         self._dead = DeadShare()

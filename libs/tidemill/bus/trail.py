@@ -15,13 +15,16 @@ import numpy as np
 from tidemill import telemetry
 from tidemill.bus.fold import Batch, Headers, Rows
 from tidemill.bus.output import Output
-from tidemill.events.envelope import TRACEPARENT
+from tidemill.events.envelope import TRACEPARENT, time_text
 from tidemill.events.identity import hash64, sampled, span_id
 from tidemill.telemetry import Moment, Reference
 from tidemill.telemetry.references import linked, vector_of
 from tidemill.telemetry.tracing import EVENT_ID, Attributes
 
-_POSITION: Final = struct.Struct("<5x8xd")
+_PLACE: Final = struct.Struct("<5x8xdd")
+"""Log position and stream time of a record behind the log."""
+_LATEST: Final = 253_402_300_800e6
+"""The year 10,000, which no text of a time can say."""
 
 
 @dataclass(slots=True)
@@ -99,7 +102,8 @@ class Trail:
         return found
 
     def _row_span(self, output: Output, rows: Rows, at: int, hop: str, ordinal: int) -> _Span:
-        position = int(_POSITION.unpack_from(rows.values[at])[0])
+        position, stream_time = _PLACE.unpack_from(rows.values[at])
+        position = int(position)
         cause = self.causes.get(int(rows.cause[at])) if rows.cause is not None else None
         vector = vector_of(rows.about[at], self.batch.partition) if rows.about is not None else None
         trace = cause.trace if cause else vector.trace if vector else 0
@@ -112,6 +116,7 @@ class Trail:
             "tidemill.stream": self.batch.stream,
             "tidemill.partition": self.batch.partition,
             "tidemill.position": position,
+            "tidemill.stream_time": time_text(int(stream_time)) if 0 <= stream_time < _LATEST else None,
             "tidemill.seq": rows.seq + at,
             EVENT_ID: key.decode("utf-8", "replace") if key else None,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -40,6 +41,7 @@ _SHOWN = (
     "report",
 )
 _NS = 1e9
+_WIDE = 300
 
 
 def trace(id: Id, data_dir: DataDir = None, output: AsOutput = Output.text, records: FromRecords = False) -> None:
@@ -51,10 +53,11 @@ def trace(id: Id, data_dir: DataDir = None, output: AsOutput = Output.text, reco
     if output is Output.json:
         typer.echo(json.dumps([_plain(tree) for tree in trees], indent=2))
         return
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDE)
     for tree in trees:
         shown = Tree(_label(tree, tree.span.begin))
         _grow(shown, tree, tree.span.begin)
-        Console(soft_wrap=True).print(shown)
+        console.print(shown)
 
 
 def trees_of(name: str, settings: Settings, records: bool = False) -> list[Node]:

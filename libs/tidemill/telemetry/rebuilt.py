@@ -13,10 +13,11 @@ from typing import Any, Final
 import numpy as np
 from confluent_kafka import Message
 
-from tidemill.bus.consumer import reader
+from tidemill.bus.consumer import browser
 from tidemill.bus.tail import Lookup
 from tidemill.errors import Rejected
 from tidemill.events import wire
+from tidemill.events.envelope import time_text
 from tidemill.events.fixed import dtype_of
 from tidemill.events.identity import span_id, trace_id
 from tidemill.events.log import EVENT, HEADER, LOG_HEADER, PREFIX
@@ -68,7 +69,7 @@ class Rebuilt:
 
     def __init__(self, settings: Settings) -> None:
         self._registry = Registry(settings.schema_registry)
-        self._lookup = Lookup(reader(settings, "trace"))
+        self._lookup = Lookup(browser(settings, "trace"))
         self._topics = self._lookup.topics()
 
     def close(self) -> None:
@@ -142,7 +143,8 @@ class Rebuilt:
         return None
 
     def _derived(self, record: _Record, hop: str, cause: Span, position: int) -> Span:
-        facts = {**_where(record), "tidemill.position": position}
+        stream_time = int(np.frombuffer(record.value, PREFIX, 1)["stream_time"][0])
+        facts = {**_where(record), "tidemill.position": position, "tidemill.stream_time": time_text(stream_time)}
         return _span(int(cause.key[0], 16), hop, (record.partition, position), cause, cause.end, record.at, facts)
 
     def _answer(self, record: _Record, hop: str, vector: Span, stream: str, position: int) -> Answer:

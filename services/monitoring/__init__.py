@@ -1,0 +1,1 @@
+"""Monitoring: what models did, window by window of event time, and when that should worry somebody."""

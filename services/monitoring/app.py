@@ -1,0 +1,27 @@
+"""What monitoring is made of."""
+
+from __future__ import annotations
+
+from services.monitoring.fold import Monitoring
+from tidemill.bus.loop import run
+from tidemill.code import code_digest
+from tidemill.events.registry import Registry
+from tidemill.settings import Settings
+from tidemill.store import Store
+from tidemill.trust.keys import KeyRing
+
+CODE = ("services.monitoring", "tidemill.models", "tidemill.trust", "tidemill.events", "tidemill.spec")
+"""What decides the fold's bytes."""
+
+
+def build(settings: Settings) -> Monitoring:
+    """The fold. Keys are read once, at the start."""
+    return Monitoring(
+        Registry(settings.schema_registry), Store(settings.store_url), KeyRing.load(settings.trust_dir), code_digest(*CODE)
+    )
+
+
+def main() -> None:
+    """Run it until SIGTERM."""
+    settings = Settings.load()
+    run(build(settings), settings)

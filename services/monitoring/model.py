@@ -1,0 +1,119 @@
+"""The state of the fold: what has arrived and waits, and per model the open window, the open scores, the alerts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.models.rollout import Roster
+
+SCORES: Final = np.dtype([("position", "<f8"), ("version", "<i8"), ("score", "<f8")])
+"""Predictions as monitoring needs them; version -1 and score NaN where none was scored."""
+WAITING: Final = np.dtype([("position", "<f8"), ("score", "<f8"), ("shadow", "<f8")])
+"""Scores that wait for their trigger's label, by rising position."""
+LABELLED: Final = np.dtype([("label", "<f8"), ("score", "<f8"), ("shadow", "<f8")])
+"""Scores that have met their label."""
+Rows = npt.NDArray[np.void]
+
+
+@dataclass
+class Alert:
+    """One alert of a model: how many windows in a row were bad, and the id under which it is up."""
+
+    streak: int = 0
+    up: str = ""
+
+
+@dataclass
+class Watch:
+    """One model. The open window's figures are kept as parts and put together when it closes."""
+
+    begin: int | None = None
+    """The open window's begin, us; None before the first record."""
+    predictions: int = 0
+    scored: int = 0
+    unlabelled: int = 0
+    outcomes_total: int = 0
+    scores: Rows = field(default_factory=lambda: np.zeros(0, SCORES))
+    """Of this window's scored triggers."""
+    labelled: Rows = field(default_factory=lambda: np.zeros(0, LABELLED))
+    """Labels that came in this window, of scored triggers."""
+    outcomes: int = 0
+    waiting: Rows = field(default_factory=lambda: np.zeros(0, WAITING))
+    vectors: list[bytes] = field(default_factory=list)
+    """This window's vectors since the champion's last change."""
+    champion: str = ""
+    """The artifact against whose reference `vectors` are counted."""
+    version: int | None = None
+    alerts: dict[str, Alert] = field(default_factory=dict)
+    heard: Rows = field(default_factory=lambda: np.zeros(0, SCORES))
+    """Predictions whose vectors have not been folded yet."""
+    shadowed: Rows = field(default_factory=lambda: np.zeros(0, SCORES))
+    """Shadow predictions likewise."""
+
+    def alert(self, name: str) -> Alert:
+        """The state of an alert."""
+        return self.alerts.setdefault(name, Alert())
+
+
+@dataclass
+class State:
+    """One shard."""
+
+    stream: str
+    partition: int
+    roster: Roster
+    watches: dict[str, Watch] = field(default_factory=dict)
+    ids: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    values: list[bytes] = field(default_factory=list)
+    """Feature records that wait for predictions, with their schema ids."""
+    seqs: dict[str, int] = field(default_factory=dict)
+
+    def watch(self, model: str) -> Watch:
+        """The state of a model."""
+        return self.watches.setdefault(model, Watch())
+
+    def to_plain(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """(arrays, meta) of a snapshot."""
+        arrays: dict[str, npt.NDArray[Any]] = {"ids": self.ids, **_packed("values", self.values)}
+        watches: dict[str, Any] = {}
+        for number, (name, watch) in enumerate(self.watches.items()):
+            for part in _ARRAYS:
+                arrays[f"{number}.{part}"] = getattr(watch, part)
+            arrays |= _packed(f"{number}.vectors", watch.vectors)
+            alerts = {key: [alert.streak, alert.up] for key, alert in watch.alerts.items()}
+            watches[name] = {part: getattr(watch, part) for part in _NUMBERS} | {"alerts": alerts}
+        return arrays, {"partition": self.partition, "roster": self.roster.to_json(), "seqs": self.seqs, "watches": watches}
+
+    @classmethod
+    def from_plain(cls, stream: str, arrays: dict[str, npt.NDArray[Any]], meta: dict[str, Any]) -> State:
+        """The state of `to_plain`."""
+        state = cls(stream, meta["partition"], Roster.from_json(meta["roster"]), seqs=dict(meta["seqs"]))
+        state.ids, state.values = arrays["ids"], _unpacked("values", arrays)
+        for number, (name, plain) in enumerate(meta["watches"].items()):
+            watch = Watch()
+            for part in _NUMBERS:
+                setattr(watch, part, plain[part])
+            for part in _ARRAYS:
+                setattr(watch, part, arrays[f"{number}.{part}"])
+            watch.vectors = _unpacked(f"{number}.vectors", arrays)
+            watch.alerts = {key: Alert(streak, up) for key, (streak, up) in plain["alerts"].items()}
+            state.watches[name] = watch
+        return state
+
+
+_NUMBERS = ("begin", "predictions", "scored", "unlabelled", "outcomes_total", "outcomes", "champion", "version")
+_ARRAYS = ("scores", "labelled", "waiting", "heard", "shadowed")
+
+
+def _packed(name: str, values: list[bytes]) -> dict[str, npt.NDArray[Any]]:
+    lengths = np.fromiter(map(len, values), np.int64, len(values))
+    return {f"{name}.data": np.frombuffer(b"".join(values), np.uint8), f"{name}.lengths": lengths}
+
+
+def _unpacked(name: str, arrays: dict[str, npt.NDArray[Any]]) -> list[bytes]:
+    data, ends = arrays[f"{name}.data"].tobytes(), np.cumsum(arrays[f"{name}.lengths"]).tolist()
+    return [data[begin:end] for begin, end in zip([0, *ends[:-1]], ends, strict=True)] if ends else []

@@ -1,0 +1,215 @@
+"""Closing a window: from what was collected to the facts that are said. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.monitoring.model import LABELLED, SCORES, Rows, Watch
+from tidemill.events.identity import event_id
+from tidemill.events.monitoring import AlertCleared, AlertRaised, WindowAlert, WindowClosed
+from tidemill.models import metrics
+from tidemill.models.reference import Reference, absent
+from tidemill.spec.model import AlertSpec, ModelSpec
+
+DECILES = tuple(number / 10 for number in range(11))
+Said = WindowClosed | AlertRaised | AlertCleared
+
+
+@dataclass(frozen=True)
+class Closing:
+    """What closes a window: the record at `position`, in a shard of a stream; `ended`: no source will say more."""
+
+    stream: str
+    partition: int
+    position: int
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A window's figures, by metric; those of features by feature."""
+
+    realised: dict[str, float]
+    shadow: dict[str, float]
+    psi: dict[str, float]
+    missing: dict[str, float]
+    outcomes: int
+
+
+def close(watch: Watch, model: ModelSpec, closing: Closing, reference: Reference | None, vectors: Rows | None) -> list[Said]:
+    """The facts of the open window, alerts first; the watch goes on with the next window. `vectors`: those of this window."""
+    assert watch.begin is not None
+    begin, end = watch.begin, watch.begin + model.monitors.window
+    drift, missing = _features(reference, vectors)
+    figures = Figures(_realised(watch.labelled, "score"), _realised(watch.labelled, "shadow"), drift, missing, watch.outcomes)
+    said, alerts = _alerts(watch, model, closing, end, figures, reference)
+    scores = watch.scores["score"]
+    closed = WindowClosed(
+        stream=closing.stream,
+        model=model.model,
+        partition=closing.partition,
+        window_start=begin,
+        window_end=end,
+        position=closing.position,
+        champion=watch.version,
+        predictions=watch.predictions,
+        scored=watch.scored,
+        outcomes=watch.outcomes,
+        outcomes_total=watch.outcomes_total,
+        unlabelled=watch.unlabelled,
+        score_mean=float(scores.mean()) if len(scores) else None,
+        score_quantiles=np.quantile(scores, DECILES).tolist() if len(scores) else [],
+        metrics=figures.realised,
+        shadow_metrics=figures.shadow,
+        psi=drift,
+        missing=missing,
+        alerts=alerts,
+        ended=closing.ended,
+    )
+    _begin_next(watch, end)
+    return [*said, closed]
+
+
+def _begin_next(watch: Watch, begin: int) -> None:
+    watch.begin, watch.predictions, watch.scored, watch.unlabelled, watch.outcomes = begin, 0, 0, 0, 0
+    watch.scores, watch.labelled, watch.vectors = np.zeros(0, SCORES), np.zeros(0, LABELLED), []
+
+
+def _features(reference: Reference | None, vectors: Rows | None) -> tuple[dict[str, float], dict[str, float]]:
+    """(PSI, share of missing values) of each feature of the champion."""
+    if reference is None or vectors is None or not len(vectors):
+        return {}, {}
+    drift: dict[str, float] = {}
+    for spread in reference.spreads:
+        value = spread.psi(spread.count(vectors[spread.name]))
+        if value is not None and np.isfinite(value):
+            drift[spread.name] = float(value)
+    return drift, {spread.name: float(absent(vectors[spread.name]).mean()) for spread in reference.spreads}
+
+
+def _realised(labelled: Rows, which: str) -> dict[str, float]:
+    """The metrics of scores that met their labels; an AUC needs both labels."""
+    known = ~np.isnan(labelled[which])
+    label, score = labelled["label"][known], labelled[which][known]
+    if not len(label):
+        return {}
+    return metrics.evaluate(label, score)
+
+
+def _alerts(
+    watch: Watch, model: ModelSpec, closing: Closing, end: int, figures: Figures, reference: Reference | None
+) -> tuple[list[Said], list[WindowAlert]]:
+    """What is raised and cleared by this window, and every alert that is up or was cleared in it."""
+    said: list[Said] = []
+    listed: list[WindowAlert] = []
+    for name, spec in model.monitors.alerts.items():
+        fact = _judge(watch, model, name, spec, closing, end, figures, reference)
+        alert = watch.alert(name)
+        if isinstance(fact, AlertCleared):
+            listed.append(WindowAlert(id=fact.alert, name=name, severity=spec.severity, state="cleared"))
+        elif alert.up:
+            listed.append(WindowAlert(id=alert.up, name=name, severity=spec.severity, state="raised" if fact else "active"))
+        said += [fact] if fact else []
+    return said, listed
+
+
+def _judge(
+    watch: Watch,
+    model: ModelSpec,
+    name: str,
+    spec: AlertSpec,
+    closing: Closing,
+    end: int,
+    figures: Figures,
+    reference: Reference | None,
+) -> AlertRaised | AlertCleared | None:
+    """One alert after one window. A window with too few labels, or without the figure, counts neither way."""
+    alert, bound = watch.alert(name), _bound(spec, reference)
+    worst = _worst(spec, figures, reference)
+    if bound is None or worst is None or figures.outcomes < spec.min_labels:
+        return None
+    feature, value = worst
+    bad = value > bound if spec.above is not None else value < bound
+    alert.streak = alert.streak + 1 if bad else 0
+    if alert.up:
+        return _cleared(watch, model, name, spec, closing, end, value, bound)
+    if alert.streak < spec.windows:
+        return None
+    alert.up = event_id(f"{closing.stream}[{closing.partition}]:{closing.position}", "alert", f"{model.model}/{name}/{end}")
+    evidence = figures.realised if feature is None else _top(figures.psi if spec.metric == "psi" else figures.missing)
+    return AlertRaised(
+        alert=alert.up,
+        stream=closing.stream,
+        model=model.model,
+        name=name,
+        severity=spec.severity,
+        metric=spec.metric,
+        feature=feature,
+        value=value,
+        bound=bound,
+        windows=alert.streak,
+        window_end=end,
+        position=closing.position,
+        evidence=evidence,
+    )
+
+
+def _cleared(
+    watch: Watch, model: ModelSpec, name: str, spec: AlertSpec, closing: Closing, end: int, value: float, bound: float
+) -> AlertCleared | None:
+    """The end of an alert that is up, once the figure is back behind its clearing bound."""
+    alert = watch.alert(name)
+    if spec.above is not None:
+        over = value < (bound if spec.clears_below is None else spec.clears_below)
+    else:
+        over = value > (bound if spec.clears_above is None else spec.clears_above)
+    if not over:
+        return None
+    identity, alert.up, alert.streak = alert.up, "", 0
+    return AlertCleared(
+        alert=identity,
+        stream=closing.stream,
+        model=model.model,
+        name=name,
+        metric=spec.metric,
+        value=value,
+        bound=bound,
+        window_end=end,
+        position=closing.position,
+    )
+
+
+def _bound(spec: AlertSpec, reference: Reference | None) -> float | None:
+    side = spec.above or spec.below
+    assert side is not None
+    return side.resolve(reference.test.get(spec.metric) if reference else None)
+
+
+def _worst(spec: AlertSpec, figures: Figures, reference: Reference | None) -> tuple[str | None, float] | None:
+    """(feature, value) farthest on the bad side; no feature for a figure of the model."""
+    if spec.metric not in ("psi", "missing"):
+        return (None, figures.realised[spec.metric]) if spec.metric in figures.realised else None
+    found = figures.psi if spec.metric == "psi" else figures.missing
+    names = _scope(spec, reference)
+    chosen = {name: found[name] for name in names if name in found}
+    if not chosen:
+        return None
+    pick = max if spec.above is not None else min
+    name = pick(chosen, key=lambda one: chosen[one])
+    return name, chosen[name]
+
+
+def _scope(spec: AlertSpec, reference: Reference | None) -> list[str]:
+    if reference is None:
+        return []
+    if spec.of is None:
+        return reference.names
+    return list(reference.importance[: spec.of.top]) if spec.of.top is not None else spec.of.names
+
+
+def _top(found: Mapping[str, float]) -> dict[str, float]:
+    """The five largest."""
+    return dict(sorted(found.items(), key=lambda item: -item[1])[:5])

@@ -63,6 +63,8 @@ def environment(settings: Settings, postgres_dsn: str | None, http_port: int) ->
         "STORE": settings.store_url,
         "LOG_LEVEL": settings.log_level,
         "TRACE_SAMPLE": str(settings.trace_sample),
+        "STREAMS": settings.streams,
+        "SNAPSHOT_SECONDS": str(settings.snapshot_seconds),
     }
     told |= {f"LIBRDKAFKA__{name}": value for name, value in settings.librdkafka.items()}
     compiled = os.environ.get("NUMBA_CACHE_DIR") or str(cache_dir() / "numba")  # kernels outlive a data directory

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -160,7 +161,7 @@ class Stack:
         watched.start()
         self.tell(f"{child.name} starts (at most {time_out:.0f} s)")
         self._write(f"starting: {child.name}")
-        return lambda: self._wait(watched, ready, time_out)
+        return lambda: self._wait([(watched, ready)], time_out)
 
     def _start_services(self, before: State | None) -> None:
         for service in self.wanted:
@@ -173,25 +174,29 @@ class Stack:
         self._write("starting: services")
         if self.services:
             self.tell(f"services start: {', '.join(self.services)} (at most {_SERVICES_TIME_OUT:.0f} s)")
-        for watched in self.services.values():
-            self._wait(watched, lambda watched=watched: _service_ready(watched), _SERVICES_TIME_OUT)  # type: ignore[misc]
+        self._wait([(watched, partial(_service_ready, watched)) for watched in self.services.values()], _SERVICES_TIME_OUT)
 
     def _dsn(self, service: Service) -> str | None:
         if not service.has_database:
             return None
         return postgres.ensure_role(self.admin_dsn, self.settings.data_dir, service.role).dsn
 
-    def _wait(self, watched: Watched, ready: Callable[[], bool], time_out: float) -> None:
-        deadline = watched.started + time_out
-        while not ready():
+    def _wait(self, waiting: list[tuple[Watched, Callable[[], bool]]], time_out: float) -> None:
+        """Until each is ready, all within their own time-out; tells each when it is."""
+        while waiting:
             if self.stopping:
                 raise StartFailed("stopped while starting")
-            if time.monotonic() > deadline:
-                raise StartFailed(
-                    f"{watched.child.name} was not ready after {time_out:.0f} s. Its log's end:\n{watched.child.tail()}"
-                )
-            time.sleep(0.1)
-        self.tell(f"{watched.child.name} ready after {time.monotonic() - watched.started:.1f} s")
+            waiting = [(watched, ready) for watched, ready in waiting if not self._is_ready(watched, ready, time_out)]
+            time.sleep(0.1 if waiting else 0)
+
+    def _is_ready(self, watched: Watched, ready: Callable[[], bool], time_out: float) -> bool:
+        took = time.monotonic() - watched.started
+        if ready():
+            self.tell(f"{watched.child.name} ready after {took:.1f} s")
+            return True
+        if took > time_out:
+            raise StartFailed(f"{watched.child.name} was not ready after {time_out:.0f} s. Its log's end:\n{watched.child.tail()}")
+        return False
 
     def _watch(self) -> None:
         started = [watched.restart_when_due(self.tell) for watched in (*self.parts.values(), *self.services.values())]

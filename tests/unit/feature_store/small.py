@@ -38,6 +38,7 @@ SCHEMAS = {
 IDS = {
     "asks": 1, "tells": 2, "vector:ask": 10, "tidemill.features.Outcome": 11, "tidemill.features.Unlabelled": 12,
     "tidemill.features.Failed": 13, "tidemill.log.SpecAdopted": 14, "tidemill.log.Progressed": 15,
+    "tidemill.log.ModelSwitched": 16, "tidemill.predictions.Prediction": 17,
 }  # fmt: skip
 NAMES = {number: name for name, number in IDS.items()}
 

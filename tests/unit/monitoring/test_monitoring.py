@@ -1,0 +1,162 @@
+"""Windows, realised metrics, drift and alerts: against plain Python, and the same for any arrival."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss, roc_auc_score
+
+from services.monitoring.fold import Monitoring
+from tests.unit.serving import scene
+from tests.unit.serving.scene import SWITCHES, WINDOW, Trust, features, pairs, serve
+from tidemill.bus.fold import Batch
+from tidemill.events import wire
+from tidemill.events.base import Event
+from tidemill.events.monitoring import AlertCleared, AlertRaised, WindowClosed
+
+NAMES = {number: kind for kind, number in scene.CONTROL_IDS.items()}
+
+
+@pytest.fixture(scope="module")
+def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
+    return Trust.made(tmp_path_factory.mktemp("trust"))
+
+
+class Inputs:
+    """The three topics that monitoring reads."""
+
+    def __init__(self, trust: Trust, ended: bool = True) -> None:
+        self.features = features({SWITCHES[0]: trust.switch(1, 1), SWITCHES[1]: trust.switch(2, 2)}, ended)
+        said = serve(self.features, trust, itertools.repeat(10**6))
+        self.predictions, self.shadows = pairs(said["predictions"]), pairs(said["shadows"])
+
+    def topics(self, size: int) -> list[list[Batch]]:
+        found = {"features": self.features, "predictions": self.predictions, "shadow-predictions": self.shadows}
+        return [list(scene.batches(topic, records, itertools.repeat(size))) for topic, records in found.items()]
+
+
+@cache
+def inputs(trust: Trust) -> Inputs:
+    return Inputs(trust)
+
+
+def watch(batches: Iterator[Batch], trust: Trust, reload: bool = False) -> list[Event]:
+    """What monitoring says, kinds apart, in order."""
+    fold = Monitoring(scene.Schemas(), scene.Store(), trust.ring, "code")
+    state = fold.initial("small", 0)
+    out: list[Event] = []
+    for batch in batches:
+        fold.prepare(state, batch)
+        state, rows = fold.step(state, batch)
+        for part in rows:
+            assert len({dict(head)["ce_id"] for head in part.headers or ()}) == len(part.values)
+            out += [_decoded(value) for value in part.values]
+        if reload:
+            state = fold.load("small", 0, fold.dump(state))
+    return out
+
+
+def _decoded(value: bytes) -> Event:
+    kind = NAMES[wire.schema_id(value)]
+    return kind.model_validate(wire.decode_datum(value[5:], wire.parsed(kind)))
+
+
+def windows(said: list[Event]) -> list[WindowClosed]:
+    return [event for event in said if isinstance(event, WindowClosed)]
+
+
+def shuffled(topics: list[list[Batch]], seed: int) -> Iterator[Batch]:
+    """Batches of several topics, each topic in order, otherwise as they come."""
+    rng, left = random.Random(seed), [list(topic) for topic in topics]
+    while any(left):
+        yield rng.choice([topic for topic in left if topic]).pop(0)
+
+
+def test_windows_follow_each_other_without_gap_or_overlap_and_the_last_one_says_so(trust: Trust) -> None:
+    found = windows(watch(itertools.chain(*inputs(trust).topics(10**6)), trust))
+    begins = [window.window_start for window in found]
+    assert begins == list(range(begins[0], begins[0] + len(begins) * WINDOW, WINDOW))
+    assert [window.ended for window in found] == [False] * (len(found) - 1) + [True]
+
+
+def test_every_prediction_and_outcome_is_in_exactly_one_window(trust: Trust) -> None:
+    found = windows(watch(itertools.chain(*inputs(trust).topics(10**6)), trust))
+    rows = scene.small.parsed(scene.bundle(), inputs(trust).features)
+    assert sum(window.predictions for window in found) == len(inputs(trust).predictions)
+    assert sum(window.outcomes for window in found) == sum(name == "Outcome" for name, _ in rows) == found[-1].outcomes_total
+    assert sum(window.unlabelled for window in found) == sum(name == "Unlabelled" for name, _ in rows)
+
+
+def test_realised_metrics_are_those_of_the_outcomes_that_came_in_the_window(trust: Trust) -> None:
+    found = windows(watch(itertools.chain(*inputs(trust).topics(10**6)), trust))
+    scores = _scores(inputs(trust).predictions)
+    checked = 0
+    for window in found:
+        met = [
+            (float(row["label"]), scores[int(row["trigger_position"])])
+            for name, row in scene.small.parsed(scene.bundle(), inputs(trust).features)
+            if name == "Outcome" and window.window_start <= row["stream_time"] < window.window_end
+        ]
+        labels, values = [label for label, score in met if score is not None], [score for _, score in met if score is not None]
+        if len(set(labels)) == 2:
+            assert window.metrics["log_loss"] == pytest.approx(log_loss(labels, values))
+            assert window.metrics["auc"] == pytest.approx(roc_auc_score(labels, values))
+            checked += 1
+    assert checked > 3
+
+
+def test_the_shadow_is_measured_on_the_same_labels(trust: Trust) -> None:
+    found = windows(watch(itertools.chain(*inputs(trust).topics(10**6)), trust))
+    assert found[-2].shadow_metrics
+    assert found[-2].shadow_metrics != found[-2].metrics
+    assert not found[0].shadow_metrics
+
+
+def test_an_alert_is_raised_once_with_its_evidence_and_listed_while_it_is_up(trust: Trust) -> None:
+    said = watch(itertools.chain(*inputs(trust).topics(10**6)), trust)
+    raised = [event for event in said if isinstance(event, AlertRaised) and event.name == "worse"]
+    cleared = [event for event in said if isinstance(event, AlertCleared) and event.name == "worse"]
+    assert len(raised) == 1 + len(cleared)
+    assert raised[0].value > raised[0].bound
+    assert raised[0].evidence["log_loss"] == raised[0].value
+    states = [alert.state for window in windows(said) for alert in window.alerts if alert.id == raised[0].alert]
+    assert states[0] == "raised"
+    assert set(states[1:]) <= {"active", "cleared"}
+
+
+def test_drift_is_told_of_the_feature_that_moved(trust: Trust) -> None:
+    said = watch(itertools.chain(*inputs(trust).topics(10**6)), trust)
+    raised = [event for event in said if isinstance(event, AlertRaised) and event.name == "shift"]
+    assert raised
+    assert raised[0].feature in scene.NAMES
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("size", [3, 50])
+def test_neither_arrival_nor_batch_size_nor_a_restart_changes_what_is_said(trust: Trust, seed: int, size: int) -> None:
+    whole = watch(itertools.chain(*inputs(trust).topics(10**6)), trust)
+    cut = watch(shuffled(inputs(trust).topics(size), seed), trust, reload=seed % 2 == 1)
+    for kind in scene.CONTROL_IDS:
+        assert [event for event in cut if isinstance(event, kind)] == [event for event in whole if isinstance(event, kind)]
+
+
+def _scores(predictions: list[tuple[bytes | None, bytes]]) -> dict[int, float | None]:
+    from tests.unit.serving.test_serving import decoded
+
+    class Part:
+        keys, values = [key for key, _ in predictions], [value for _, value in predictions]
+
+    rows: list[dict[str, Any]] = decoded([Part()])  # type: ignore[list-item]
+    return {int(row["position"]): row["score"] for row in rows}
+
+
+def test_state_is_plain_arrays(trust: Trust) -> None:
+    fold = Monitoring(scene.Schemas(), scene.Store(), trust.ring, "code")
+    snapshot = fold.dump(fold.initial("small", 0))
+    assert all(isinstance(array, np.ndarray) for array in snapshot.arrays.values())

@@ -1,0 +1,150 @@
+"""Who answers which trigger, and in which bytes."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pytest
+
+from services.serving.fold import Serving
+from services.serving.scorers import Scorers
+from tests.unit.serving import scene
+from tests.unit.serving.scene import EVENTS, SWITCHES, Trust, features, pairs, serve
+from tidemill.bus.fold import Rows
+from tidemill.events.predictions import Prediction
+from tidemill.models.scorer import Scorer
+
+WHOLE = itertools.repeat(10**6)
+
+
+@pytest.fixture(scope="module")
+def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
+    return Trust.made(tmp_path_factory.mktemp("trust"))
+
+
+def switched(trust: Trust) -> dict[int, Any]:
+    return {SWITCHES[0]: trust.switch(1, 1), SWITCHES[1]: trust.switch(2, 2)}
+
+
+def decoded(rows: list[Rows]) -> list[dict[str, Any]]:
+    """What a stock Avro client reads; every datum consumes exactly its bytes."""
+    schema, found = fastavro.parse_schema(Prediction.SCHEMA, named_schemas={}), []
+    for _, value in pairs(rows):
+        stream = io.BytesIO(value[5:])
+        found.append(fastavro.schemaless_reader(stream, schema, None))
+        assert stream.tell() == len(value) - 5
+    return found
+
+
+def test_every_trigger_has_one_answer_keyed_by_its_id_and_numbered_densely(trust: Trust) -> None:
+    said = serve(features(switched(trust)), trust, WHOLE)["predictions"]
+    asks = [event.id.encode() for event in scene.events() if event.source == "asks"]
+    assert [key for key, _ in pairs(said)] == asks
+    assert [int(row["seq"]) for row in decoded(said)] == list(range(EVENTS // 2))
+
+
+def test_the_champion_changes_at_the_switchs_position_exactly(trust: Trust) -> None:
+    versions = [row["version"] for row in decoded(serve(features(switched(trust)), trust, WHOLE)["predictions"])]
+    asks = [event.offset for event in scene.events() if event.source == "asks"]
+    assert versions == [None if n < SWITCHES[0] else 1 if n < SWITCHES[1] else 2 for n in asks]
+
+
+def test_before_the_first_switch_the_answer_is_no_model(trust: Trust) -> None:
+    row = decoded(serve(features({}), trust, WHOLE)["predictions"])[0]
+    assert (row["status"], row["score"], row["decision"], row["threshold"], row["missing"]) == ("no_model", None, None, None, [])
+
+
+def test_scores_decisions_and_missing_names_are_the_models_own(trust: Trust) -> None:
+    records = features(switched(trust))
+    rows = [row for row in decoded(serve(records, trust, WHOLE)["predictions"]) if row["version"] == 2]
+    vectors = [row for name, row in scene.small.parsed(scene.bundle(), records) if name == "vector:ask"][-len(rows) :]
+    scorer = Scorer.load(scene.Store().get_tree(f"sha256:{2:064x}"))
+    for row, vector in zip(rows, vectors, strict=True):
+        scores, missing = scorer.score(vector.reshape(1))
+        assert row["score"] == scores[0]
+        assert row["decision"] == (scores[0] >= row["threshold"])
+        assert row["missing"] == [name for name, absent in zip(scene.NAMES, missing[0], strict=True) if absent]
+    assert any(row["missing"] for row in rows)
+
+
+def test_the_first_champion_goes_on_as_a_silent_shadow(trust: Trust) -> None:
+    shadows = decoded(serve(features(switched(trust)), trust, WHOLE)["shadows"])
+    assert {row["version"] for row in shadows} == {1}
+    assert len(shadows) == sum(event.source == "asks" and event.offset >= SWITCHES[1] for event in scene.events())
+    assert [int(row["seq"]) for row in shadows] == list(range(len(shadows)))
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+@pytest.mark.parametrize("reload", [False, True])
+def test_the_size_of_a_batch_changes_no_bit(trust: Trust, size: int, reload: bool) -> None:
+    records = features(switched(trust))
+    whole, cut = serve(records, trust, WHOLE), serve(records, trust, itertools.repeat(size), reload)
+    for output in ("predictions", "shadows"):
+        assert pairs(cut[output]) == pairs(whole[output])
+        assert [head for part in cut[output] for head in part.headers or ()] == [
+            head for part in whole[output] for head in part.headers or ()
+        ]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"version": 9},
+        {"rollout": 9},
+        {"report": "sha256:" + "0" * 64},
+        {"author": "ann"},
+        {"requester": "ann"},
+        {"action": "revoke"},
+    ],
+)
+def test_a_switch_whose_decision_does_not_hold_changes_nothing(trust: Trust, lie: dict[str, Any]) -> None:
+    said = decoded(serve(features({SWITCHES[0]: trust.switch(1, 1, lie)}), trust, WHOLE)["predictions"])
+    assert {row["status"] for row in said} == {"no_model"}
+
+
+def test_an_older_rollout_changes_nothing(trust: Trust) -> None:
+    replayed = {SWITCHES[0]: trust.switch(2, 2), SWITCHES[1]: trust.switch(1, 1)}
+    assert {row["version"] for row in decoded(serve(features(replayed), trust, WHOLE)["predictions"])} == {None, 2}
+
+
+def test_the_envelope_names_cause_and_place(trust: Trust) -> None:
+    rows = serve(features(switched(trust)), trust, WHOLE)["predictions"][0]
+    assert rows.headers is not None
+    head, row = dict(rows.headers[3]), decoded([rows])[3]
+    assert head["ce_id"] == (rows.keys[3] or b"") + b"/m"
+    assert (int(head["tidemill-seq"]), int(head["tidemill-position"])) == (3, int(row["position"]))
+    assert head["ce_time"].endswith(b"Z")
+
+
+def test_a_step_makes_no_python_call_per_event(trust: Trust) -> None:
+    fold = Serving(scene.Schemas(), Scorers(scene.Store()), trust.ring, "code")
+    state, made = fold.initial("small", 0), 0
+    first, second = scene.batches("features", features(switched(trust)), iter([350, 10**6]))
+    fold.prepare(state, first)
+    state, _ = fold.step(state, first)
+    fold.prepare(state, second)
+
+    def count(frame: Any, event: str, arg: Any) -> None:
+        nonlocal made
+        made += event == "call"
+
+    sys.setprofile(count)
+    try:
+        fold.step(state, second)
+    finally:
+        sys.setprofile(None)
+    assert len(second) > 250
+    assert made < 2_500  # two stretches, a switch that is verified, four kinds of rows
+
+
+def test_serving_imports_neither_pandas_nor_scikit_learn() -> None:
+    import subprocess
+
+    code = "import sys, services.serving.app; print([n for n in ('pandas', 'sklearn') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
+    assert done.stdout.strip() == "[]"

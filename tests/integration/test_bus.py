@@ -18,6 +18,7 @@ import pytest
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
 
+from tests.integration import toy_folds
 from tidemill import telemetry
 from tidemill.bus.consumer import read_to_end, reader, watermarks
 from tidemill.bus.fold import Batch
@@ -30,9 +31,7 @@ from tidemill.stack.topics import ensure_topics
 from tidemill.telemetry import Reference
 from tidemill.telemetry.files import read_spans
 
-FOLDS = Path(__file__).with_name("toy_folds.py")
-sys.path.insert(0, str(FOLDS.parent))
-import toy_folds  # noqa: E402 - the processes run the same file
+FOLDS = Path(toy_folds.__file__)
 
 QUICK = {"snapshot_records": 3_000, "snapshot_seconds": 0.5}
 

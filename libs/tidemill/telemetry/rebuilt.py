@@ -6,6 +6,7 @@ broker's append of its cause to that of its own record. The ids are those that t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -71,6 +72,7 @@ class Rebuilt:
         self._registry = Registry(settings.schema_registry)
         self._lookup = Lookup(browser(settings, "trace"))
         self._topics = self._lookup.topics()
+        self._streams = re.compile(settings.streams)
 
     def close(self) -> None:
         """Leave the broker."""
@@ -79,7 +81,7 @@ class Rebuilt:
     def event(self, name: str) -> tuple[list[Span], list[Answer]]:
         """The spans of an event, or of a prediction by its `ce_id`; nothing where no log has it."""
         for stream in sorted(topic.removeprefix("log.") for topic in self._topics if topic.startswith("log.")):
-            if (found := self._position(stream, name)) is not None:
+            if self._streams.fullmatch(stream) and (found := self._position(stream, name)) is not None:
                 return self._way(stream, *found)
         return [], []
 

@@ -69,9 +69,21 @@ class Forest:
 
     def trees(self, traces: Iterable[str]) -> list[Node]:
         """The trees of these traces, each with those that it is linked with below the span in question; every trace once."""
-        first = list(dict.fromkeys(traces))
-        seen: set[str] = set(first)
-        return [self._node(root, "", seen, set(first)) for trace in first for root in self._roots[trace]]
+        first = set(traces)
+        seen: set[str] = set()
+        found: list[Node] = []
+        for trace in sorted(first, key=lambda trace: (self._leads_into(trace, first), self._begin(trace))):
+            if trace not in seen:
+                seen.add(trace)
+                found += [self._node(root, "", seen, first) for root in self._roots[trace]]
+        return found
+
+    def _leads_into(self, trace: str, others: set[str]) -> bool:
+        """Whether a span of the trace links into another of these: then it is better shown below that one."""
+        return any(link[0] in others - {trace} for key, span in self._spans.items() if key[0] == trace for link in span.links)
+
+    def _begin(self, trace: str) -> int:
+        return min((root.begin for root in self._roots[trace]), default=0)
 
     def _place(self, span: Span) -> None:
         trace = span.key[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tidemill.cli.trace import whole
 from tidemill.telemetry.tree import Forest, Key, Node, Span
 
@@ -47,6 +49,14 @@ def test_one_event_leads_to_its_outcome_and_to_the_switch_that_made_its_model_ch
             }
         ]
     }
+
+
+def test_a_label_that_bears_its_triggers_id_is_shown_below_it() -> None:
+    """Both are found by the id, and the label's record may even have come first."""
+    forest = Forest([*(replace(one, begin=one.begin - 500) for one in ARRIVAL), *EVENT])
+    (tree,) = forest.trees(["a", "e"])
+    assert tree.span.name == "raw"
+    assert "linked from: raw-a" in str(shape(tree))
 
 
 def test_the_thousands_that_a_champion_answered_are_only_counted() -> None:

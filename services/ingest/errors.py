@@ -15,5 +15,3 @@ TIME_OUT_OF_RANGE: Final = "time-out-of-range"
 CHECK_FAILED: Final = "check-failed"
 ID_CONFLICT: Final = "id-conflict"
 """The same (source, id) with other bytes (R6)."""
-
-REASONS: Final = (UNDECODABLE, UNKNOWN_SCHEMA, TOO_LARGE, MISSING_ID, TIME_OUT_OF_RANGE, CHECK_FAILED, ID_CONFLICT)

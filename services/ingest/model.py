@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -202,8 +202,3 @@ class Ids:
 
     def __len__(self) -> int:
         return int(self.span[1] - self.span[0])
-
-
-def lanes(partitions: Iterable[tuple[str, int]]) -> list[Lane]:
-    """Every lane of sources with so many partitions."""
-    return [Lane(source, number) for source, count in partitions for number in range(count)]

@@ -35,14 +35,19 @@ class RawTopics:
         self._paused: set[Lane] = set()
 
     def assign(self, sources: Iterable[str], passed: Mapping[Lane, int]) -> list[Lane]:
-        """Read every partition of the sources from where the log ends. Returns the lanes; raises Transient."""
+        """Read every partition of the sources from where the log ends. Returns the lanes.
+
+        Raises Transient; RuntimeError where a raw topic is not the one that the log came from.
+        """
         places = {
             Lane(source, number): place
             for source in sources
             for number, place in reading.watermarks(self._consumer, self._topic(source)).items()
         }
-        for lane, (low, _) in places.items():
-            if lane in passed and passed[lane] < low:
+        for lane, (low, high) in places.items():
+            if passed.get(lane, low) > high:
+                raise RuntimeError(_ahead(self._topic(lane.source), lane.partition, passed[lane], high))
+            if passed.get(lane, low) < low:
                 log.warning("raw records were deleted", extra={"topic": self._topic(lane.source), "from": passed[lane], "to": low})
         self._next = {lane: max(low, passed.get(lane, low)) for lane, (low, _) in places.items()}
         self._ends = {lane: high for lane, (_, high) in places.items()}
@@ -98,3 +103,10 @@ class RawTopics:
 
     def _place(self, lane: Lane, offset: int = 0) -> TopicPartition:
         return TopicPartition(self._topic(lane.source), lane.partition, offset)
+
+
+def _ahead(topic: str, partition: int, passed: int, end: int) -> str:
+    return (
+        f"the log is ahead of its raw topic: it holds records of {topic}[{partition}] up to {passed - 1}, but that ends at {end}; "
+        "restore the raw topic, or give the stream another name"
+    )

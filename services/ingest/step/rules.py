@@ -60,7 +60,8 @@ def events(source: Source, frame: pl.DataFrame, now: I64) -> Events:
     """The columns that the rules need; one trip through polars, since a single event pays for each."""
     rule = source.spec.known_at
     event = _micros(frame[source.spec.time])
-    known = _micros(frame[rule]) if isinstance(rule, str) else event + (rule or 0)
+    # what is here is known: a delay, which is for history, does not put a live event's known time into the future
+    known = _micros(frame[rule]) if isinstance(rule, str) else np.minimum(event + (rule or 0), np.maximum(event, now))
     passes = frame.select(source.tests) if source.tests else frame
     failed = [~passes[str(i)].to_numpy() for i in range(len(source.tests))]
     return Events(source, frame, frame[source.spec.id].to_list(), Times(event, known, now), failed)

@@ -1,16 +1,23 @@
-"""Training's tables."""
+"""Training's tables, and what it sees of the features topics."""
 
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 from services.training.model import Alert, Asked, History, Window
 from services.training.ports import Ports
+from tidemill.bus.consumer import reader
 from tidemill.bus.control import Transaction
+from tidemill.bus.tail import Lookup, tail_of
+from tidemill.errors import Transient
 from tidemill.events.training import RunRequested
+from tidemill.settings import Settings
 from tidemill.spec import Bundle
+
+log = logging.getLogger(__name__)
 
 MIGRATIONS = (
     """
@@ -107,6 +114,22 @@ class RunTable:
         self._tx.execute("UPDATE runs SET state = %s, worker = NULL, lease = NULL WHERE run = %s", (state, run))
 
 
+class Features:
+    """How far the features topics have come. For one thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._lookup = Lookup(reader(settings, "training-tail"))
+
+    def passed(self, request: RunRequested) -> bool:
+        """Whether all that stands before the cause is there: something at or behind its position is."""
+        try:
+            tail = tail_of(self._lookup, f"features.{request.stream}", request.partition)
+        except Transient as error:
+            log.info("run waits", extra={"run": request.run, "why": str(error)})
+            return False
+        return tail is not None and tail.position >= request.position
+
+
 @dataclass(frozen=True)
 class Claim:
     """A run that this process may fit."""
@@ -127,13 +150,18 @@ class Leases:
         """End all leases: who leads the service knows that no other process fits."""
         self._tx.execute("UPDATE runs SET worker = NULL, lease = NULL WHERE state = 'open' AND worker <> %s", (self._worker,))
 
-    def claim(self) -> Claim | None:
-        """The oldest open run that nobody fits."""
+    def waiting(self) -> list[RunRequested]:
+        """The open runs that nobody fits, oldest first."""
+        query = "SELECT request FROM runs WHERE state = 'open' AND (lease IS NULL OR lease < now()) ORDER BY number"
+        return [RunRequested.model_validate(row[0]) for row in self._tx.execute(query)]
+
+    def claim(self, run: str) -> Claim | None:
+        """Take a run; None where another was quicker."""
         row = self._tx.execute(
-            "UPDATE runs SET worker = %s, lease = now() + make_interval(secs => %s), attempts = attempts + 1 WHERE run ="
-            " (SELECT run FROM runs WHERE state = 'open' AND (lease IS NULL OR lease < now()) ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED)"
+            "UPDATE runs SET worker = %s, lease = now() + make_interval(secs => %s), attempts = attempts + 1"
+            " WHERE run = %s AND state = 'open' AND (lease IS NULL OR lease < now())"
             " RETURNING request, attempts, crashes, traceparent",
-            (self._worker, self._seconds),
+            (self._worker, self._seconds, run),
         ).fetchone()
         return Claim(RunRequested.model_validate(row[0]), row[1], row[2], row[3]) if row else None
 

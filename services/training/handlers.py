@@ -39,10 +39,12 @@ def on_window_closed(event: WindowClosed, ports: Ports) -> Sequence[Saying]:
 def on_retrain_requested(event: RetrainRequested, ports: Ports) -> Sequence[Saying]:
     """A person asks: the newest closed window is the cause's place."""
     cause = Cause("manual", ports.meta.id, event.reason)
-    bundle = _spec(event.stream, ports)
+    bundle = ports.specs.get(event.stream)
     window = ports.windows.newest(event.stream, event.model)
-    if event.model not in bundle.models:
-        return [_declined(event.stream, event.model, cause, 0, 0, f"the spec of {event.stream} has no model {event.model}")]
+    if bundle is None or event.model not in bundle.models:
+        return [
+            _declined(event.stream, event.model, cause, 0, 0, f"no spec of {event.stream} with a model {event.model} was applied")
+        ]
     if window is None:
         return [
             _declined(event.stream, event.model, cause, 0, 0, "no window of this model has closed yet: there is nothing to learn")
@@ -106,7 +108,7 @@ def _progress(event: WindowClosed, running: Asked | None) -> ToStream:
 def _spec(stream: str, ports: Ports) -> Bundle:
     bundle = ports.specs.get(stream)
     if bundle is None:
-        raise Parked(f"the spec of {stream}")
+        raise Parked(f"the spec of {stream}", after=Applied)
     return bundle
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from services.training.adapters import Claim, Leases
+from services.training.adapters import Claim, Features, Leases
 from services.training.fit.__main__ import AGAIN
 from services.training.ports import Ports
 from tidemill.bus.control import Engine, Meta, Saying, Stopped, Transaction
@@ -39,13 +39,22 @@ class Runner:
 
     def __call__(self, engine: Engine, stop: threading.Event) -> None:
         """Fit what is open, to the service's end."""
+        features = Features(self._settings)
         engine.persist(partial(self._leases, engine, Leases.free))
         while not stop.is_set():
-            claim = engine.persist(partial(self._leases, engine, Leases.claim))
+            claim = self._claim(features, engine)
             if claim is None:
                 stop.wait(_LOOK_AGAIN)
             else:
                 self._fit(claim, engine, stop)
+
+    def _claim(self, features: Features, engine: Engine) -> Claim | None:
+        """The oldest open run whose features are all there; no stream waits for another's."""
+        for request in engine.persist(partial(self._leases, engine, Leases.waiting)):
+            if features.passed(request):
+                claim: Claim | None = engine.persist(partial(self._leases, engine, Leases.claim, request.run))
+                return claim
+        return None
 
     def _leases(self, engine: Engine, act: Callable[..., Any], *arguments: Any) -> Any:
         with engine.pool.connection() as connection:

@@ -149,7 +149,7 @@ def test_a_persons_request_that_leads_to_nothing_says_why(memory: Memory) -> Non
     assert "no window of this model has closed yet" in nothing.reason
     (unknown,) = handlers.on_retrain_requested(request("other"), memory.ports())
     assert isinstance(unknown, RunDeclined)
-    assert unknown.reason == "the spec of flights has no model other"
+    assert unknown.reason == "no spec of flights with a model other was applied"
     handlers.on_window_closed(closed(20, 20_000), memory.ports())
     (running,) = handlers.on_retrain_requested(request(), memory.ports("again"))
     assert isinstance(running, RunDeclined)

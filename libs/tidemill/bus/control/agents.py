@@ -30,6 +30,8 @@ class Agents:
     """`start` and `stop` in the event loop; `take(record)` is called in one thread, one record after another."""
 
     def __init__(self, settings: Settings, group: str, topics: Sequence[str], take: Callable[[Record], None]) -> None:
+        for library in ("faust", "mode", "aiokafka"):
+            logging.getLogger(library).setLevel(logging.WARNING)  # at info they tell every step of their own start
         self._take = take
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._app = faust.App(

@@ -89,14 +89,14 @@ class Engine:
         with spans.taking(self.service.name, record) as span:
             heard = self.persist(lambda: self._take(record, span))
         if heard:
-            self._retry_parked()
+            self._retry_parked(record.topic)
 
     def fire(self, due: Due) -> None:
         """Run a timer's handler, once."""
         with spans.firing(self.service.name, due) as span:
             meta = Meta(due.id, due.at, _now(), self.service.name, traceparent=span.traceparent)
             self.persist(lambda: self._fire(due, meta))
-        self._retry_parked()
+        self._retry_parked("")
 
     def once(self, cause: str, act: Callable[[Any], Sequence[Saying]], traceparent: str | None = None) -> bool:
         """What the service does of itself, exactly once per `cause`: `act(ports)` in a transaction; False where it was done before."""
@@ -167,18 +167,18 @@ class Engine:
             )
             return True
         log.info("parked", extra={"topic": record.topic, "offset": record.offset, "antecedent": error.antecedent})
-        journal.park(connection, record, error.antecedent)
+        journal.park(connection, record, error.antecedent, topic_name(error.after) if error.after else None)
         self._parked = True
         return False
 
-    def _retry_parked(self) -> None:
-        """Judge the records that wait again, as long as one of them succeeds."""
-        while self._parked:
+    def _retry_parked(self, topic: str) -> None:
+        """Judge the records that waited for one of `topic` again, and those that waited for these."""
+        heard = [topic] if self._parked else []
+        while heard:
+            after = heard.pop()
             with self.pool.connection() as connection:
-                waiting = journal.parked(connection)
-            self._parked = bool(waiting)
-            if not any([self.persist(partial(self._retry, record, age)) for record, age in waiting]):  # noqa: C419 - each is tried
-                return
+                waiting, self._parked = journal.parked(connection, after), bool(journal.waiting(connection))
+            heard += [record.topic for record, age in waiting if self.persist(partial(self._retry, record, age))]
 
     def _retry(self, record: Record, age: float) -> bool:
         with spans.taking(self.service.name, record) as span, self._transaction() as connection:

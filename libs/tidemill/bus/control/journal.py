@@ -34,7 +34,7 @@ create table control.due (id text primary key, name text not null, subject text 
 create index on control.due (at);
 create table control.parked (
     topic text, partition int, "offset" bigint, key bytea, value bytea, header_names text[] not null, header_values bytea[] not null,
-    antecedent text not null, since timestamptz not null default now(), primary key (topic, partition, "offset"));
+    antecedent text not null, after text, since timestamptz not null default now(), primary key (topic, partition, "offset"));
 create table control.lives (number bigint generated always as identity primary key, consumers text not null,
     born timestamptz not null default now());
 """
@@ -160,22 +160,23 @@ def take_due(connection: Connection[Any], due_id: str) -> bool:
     return connection.execute("delete from control.due where id = %s", (due_id,)).rowcount == 1
 
 
-def park(connection: Connection[Any], record: Record, antecedent: str) -> None:
-    """Keep a record for later, or say anew what it waits for."""
+def park(connection: Connection[Any], record: Record, antecedent: str, after: str | None) -> None:
+    """Keep a record for later, or say anew what it waits for: something that a record of the topic `after` brings (None: of any)."""
     names, values = [name for name, _ in record.headers], [value for _, value in record.headers]
     connection.execute(
-        'insert into control.parked (topic, partition, "offset", key, value, header_names, header_values, antecedent)'
-        ' values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict (topic, partition, "offset")'
-        " do update set antecedent = excluded.antecedent",
-        (record.topic, record.partition, record.offset, record.key, record.value, names, values, antecedent),
+        'insert into control.parked (topic, partition, "offset", key, value, header_names, header_values, antecedent, after)'
+        ' values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (topic, partition, "offset")'
+        " do update set antecedent = excluded.antecedent, after = excluded.after",
+        (record.topic, record.partition, record.offset, record.key, record.value, names, values, antecedent, after),
     )
 
 
-def parked(connection: Connection[Any]) -> list[tuple[Record, float]]:
-    """The records that wait, oldest first, with their age in seconds."""
+def parked(connection: Connection[Any], topic: str) -> list[tuple[Record, float]]:
+    """The records that may go on after one of `topic`, oldest first, with their age in seconds."""
     rows = connection.execute(
         'select topic, partition, "offset", key, value, header_names, header_values, extract(epoch from now() - since)::float8'
-        ' from control.parked order by since, topic, partition, "offset"'
+        ' from control.parked where coalesce(after, %s) = %s order by since, topic, partition, "offset"',
+        (topic, topic),
     )
     return [(Record(a, b, c, d, e, _headers(names, values)), age) for a, b, c, d, e, names, values, age in rows]
 

@@ -93,10 +93,13 @@ Handler = Callable[[Any, Any], Sequence[Saying]]
 class Parked(TidemillError):
     """The event's antecedent has not come yet: keep it, and judge it again after others."""
 
-    def __init__(self, antecedent: str) -> None:
-        """`antecedent` says for people what is missing (`version late-arrival/3`)."""
+    def __init__(self, antecedent: str, after: type[Event] | None = None) -> None:
+        """`antecedent` says for people what is missing (`version late-arrival/3`).
+
+        `after`: the fact that may bring it; None: any. The event is judged again after each of these.
+        """
         super().__init__(antecedent)
-        self.antecedent = antecedent
+        self.antecedent, self.after = antecedent, after
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from services.ingest.step import kernels
 from tests.unit.ingest.world import NOW, SECOND, Log, Writer, arrival, bundle, event, promise
 from tidemill.events import log
 
+Token = int | tuple[int, int] | tuple[int, int, float] | str
 A0, A1, B0 = Lane("a", 0), Lane("a", 1), Lane("b", 0)
 LANES = (A0, A1, B0)
 BASE = 1_000_000_000
@@ -32,18 +33,18 @@ def switch(model: str, second: int, rollout: int = 1, expires: int = NOW + SECON
     )  # fmt: skip
 
 
-def fed(lanes: dict[Lane, list[int | tuple[int, int] | str]]) -> dict[Lane, list[bytes]]:
-    """Raw lanes from tokens: an int is an event known at that second, a pair (second, number) one with an id that may repeat,
-    `|5` a promise until second 5, `|5!` the end."""
+def fed(lanes: dict[Lane, list[Token]]) -> dict[Lane, list[bytes]]:
+    """Raw lanes from tokens: an int is an event known at that second, a pair (second, number) one with an id that may repeat
+    (with an amount: with other content), `|5` a promise until second 5, `|5!` the end."""
     return {lane: list(_values(lane, tokens)) for lane, tokens in lanes.items()}
 
 
-def _values(lane: Lane, tokens: list[int | tuple[int, int] | str]) -> Iterator[bytes]:
+def _values(lane: Lane, tokens: list[Token]) -> Iterator[bytes]:
     for n, token in enumerate(tokens):
         if isinstance(token, str):
             yield promise(lane.source, at(int(token[1:].rstrip("!"))), token.endswith("!"))
         elif isinstance(token, tuple):
-            yield event(lane.source, f"{lane.source}-{token[1]}", at(token[0]))
+            yield event(lane.source, f"{lane.source}-{token[1]}", at(token[0]), *token[2:])
         else:
             yield event(lane.source, f"{lane.source}{lane.partition}-{token}-{n}", at(token))
 
@@ -162,12 +163,12 @@ def test_stream_time_is_the_minimum_of_sources_that_are_not_idle() -> None:
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> dict[Lane, list[int | tuple[int, int] | str]]:
+def histories(draw: st.DrawFn) -> dict[Lane, list[Token]]:
     """What a feed may write: per lane stretches of rows in known order, some repeated, each stretch closed by a promise."""
     ends = list(accumulate(draw(st.lists(st.integers(1, 6), min_size=1, max_size=5))))
-    lanes: dict[Lane, list[int | tuple[int, int] | str]] = {}
+    lanes: dict[Lane, list[Token]] = {}
     for lane in LANES:
-        tokens: list[int | tuple[int, int] | str] = ["|0"]
+        tokens: list[Token] = ["|0"]
         begin = 0
         for end in ends:
             times = sorted(draw(st.lists(st.integers(begin, end - 1), max_size=6)))
@@ -175,6 +176,8 @@ def histories(draw: st.DrawFn) -> dict[Lane, list[int | tuple[int, int] | str]]:
             tokens += pairs
             if pairs and draw(st.booleans()):
                 tokens.append(draw(st.sampled_from(pairs)))
+            if pairs and draw(st.booleans()):
+                tokens.append((*draw(st.sampled_from(pairs)), 2.0))
             tokens.append(f"|{end}!" if end == ends[-1] else f"|{end}")
             begin = end
         lanes[lane] = tokens
@@ -191,10 +194,14 @@ def deliveries(draw: st.DrawFn, raw: dict[Lane, list[bytes]], begin: dict[Lane, 
         at[lane] = end
 
 
-def undisturbed(raw: dict[Lane, list[bytes]]) -> Log:
+def undisturbed(raw: dict[Lane, list[bytes]]) -> Writer:
     writer = Writer(Log(), bundle(), LANES)
     writer.take(*(arrival(lane, values) for lane, values in raw.items()))
-    return writer.log
+    return writer
+
+
+def buried(*lives: Writer) -> set[tuple[Lane, int, str]]:
+    return {(dead.lane, dead.offset, dead.reason) for life in lives for dead in life.dead}
 
 
 @settings(max_examples=150, deadline=None)
@@ -204,8 +211,9 @@ def test_any_arrival_of_a_replay_gives_the_same_log(data: st.DataObject) -> None
     writer = Writer(Log(), bundle(), LANES)
     for lane, begin, end in deliveries(data.draw, raw, dict.fromkeys(raw, 0)):
         writer.take(arrival(lane, raw[lane][begin:end], begin))
-    assert writer.log.values == undisturbed(raw).values
-    assert writer.log.rows.tobytes() == undisturbed(raw).rows.tobytes()
+    assert writer.log.values == undisturbed(raw).log.values
+    assert writer.log.rows.tobytes() == undisturbed(raw).log.rows.tobytes()
+    assert buried(writer) == buried(undisturbed(raw))
     known = [row[3] for row in writer.log.events()]
     assert known == sorted(known)
 
@@ -214,7 +222,7 @@ def test_any_arrival_of_a_replay_gives_the_same_log(data: st.DataObject) -> None
 @given(st.data())
 def test_a_writer_that_dies_anywhere_leaves_the_log_as_if_it_had_lived(data: st.DataObject) -> None:
     raw = fed(data.draw(histories()))
-    kept, begin = Log(), dict.fromkeys(raw, 0)
+    kept, begin, lives = Log(), dict.fromkeys(raw, 0), []
     for _ in range(data.draw(st.integers(1, 3))):
         writer = Writer(kept, bundle(), LANES)
         begin = {lane: writer.shard.state.passed.get(lane, 0) for lane in raw}
@@ -222,11 +230,13 @@ def test_a_writer_that_dies_anywhere_leaves_the_log_as_if_it_had_lived(data: st.
             writer.take(arrival(lane, raw[lane][first:end], first))
             if data.draw(st.integers(0, 5)) == 0:
                 break
+        lives.append(writer)
         kept = writer.log.prefix(data.draw(st.integers(2, len(writer.log.headers))))
     last = Writer(kept, bundle(), LANES)
     begin = {lane: last.shard.state.passed.get(lane, 0) for lane in raw}
     last.take(*(arrival(lane, values[begin[lane] :], begin[lane]) for lane, values in raw.items()))
-    assert last.log.content() == undisturbed(raw).content()
+    assert last.log.content() == undisturbed(raw).log.content()
+    assert buried(*lives, last) == buried(undisturbed(raw))
     assert last.log.rows["seq"].tolist() == list(range(len(last.log.headers)))
 
 

@@ -12,7 +12,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tidemill.bus.kafka")
 _library = logging.getLogger("tidemill.bus.librdkafka")
-_library.addFilter(lambda record: "CONFWARN" not in record.getMessage())  # gapless is "experimental", a pass-through is not for all
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """Not that gapless is "experimental", nor that a pass-through is not for all; and what failed is told to `trouble` anyway."""
+    return not record.getMessage().startswith(("CONFWARN", "FAIL", "ERROR"))
+
+
+_library.addFilter(_worth_saying)
 
 
 def common(settings: Settings, name: str) -> dict[str, Any]:
@@ -28,5 +35,6 @@ def common(settings: Settings, name: str) -> dict[str, Any]:
 
 
 def trouble(error: KafkaError) -> None:
-    """Say what the library says of its connections; it heals them itself."""
-    log.warning("kafka", extra={"error": error.str()})
+    """Say that the brokers are away, once for all connections; the library heals them itself."""
+    if error.code() not in (KafkaError._TRANSPORT, KafkaError._RESOLVE):
+        log.warning("kafka", extra={"error": error.str()})

@@ -246,6 +246,8 @@ class Loop(Generic[State]):
 
     def _open(self, shard: Shard, topics: list[str]) -> Worker[State]:
         stream, partition = shard
+        if not self._sender.flush(1):  # else the outputs' tails would not show what is still under way from before a rebalance
+            raise Transient("the broker has not acknowledged everything yet")
         try:
             found = self._consumer.committed([TopicPartition(topic, partition) for topic in topics], timeout=30)
         except KafkaException as error:

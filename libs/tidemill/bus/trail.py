@@ -15,7 +15,7 @@ import numpy as np
 from tidemill import telemetry
 from tidemill.bus.fold import Batch, Headers, Rows
 from tidemill.bus.output import Output
-from tidemill.events.envelope import TRACEPARENT, time_text
+from tidemill.events.envelope import CAUSED_BY, TRACEPARENT, time_text
 from tidemill.events.identity import hash64, sampled, span_id
 from tidemill.telemetry import Moment, Reference
 from tidemill.telemetry.references import linked, vector_of
@@ -108,7 +108,7 @@ class Trail:
         vector = vector_of(rows.about[at], self.batch.partition) if rows.about is not None else None
         trace = cause.trace if cause else vector.trace if vector else 0
         reference = Reference(trace, span_id(trace, hop if not ordinal else f"{hop}.{ordinal}", self.batch.partition, position))
-        links = [vector] if vector and vector != reference else []
+        links = [vector] if vector and vector not in (reference, cause) else []
         if rows.links is not None and (found := linked(rows.links[at])):
             links.append(found)
         key = rows.keys[at]
@@ -127,10 +127,9 @@ class Trail:
         high = hash64(f"{self.batch.stream}/{self.service}".encode())
         spans = {}
         for at, head in enumerate(rows.headers or ()):
-            event = dict(head)["ce_id"]
-            cause = int(rows.cause[at]) if rows.cause is not None else -1
-            place = f"{self.batch.partition}:{self.batch.seqs[cause]}" if cause >= 0 else event.decode()
-            trace = high << 64 | hash64(f"{self.batch.input}:{place}".encode())
+            said = dict(head)
+            event, cause = said["ce_id"], int(rows.cause[at]) if rows.cause is not None else -1
+            trace = high << 64 | hash64(said.get(CAUSED_BY, event))
             links = [self.causes[cause]] if cause in self.causes else []
             attributes: Attributes = {"tidemill.stream": self.batch.stream, EVENT_ID: event.decode()}
             reference = Reference(trace, hash64(event))

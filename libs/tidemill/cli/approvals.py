@@ -14,11 +14,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.table import Table
 
-from tidemill.bus.control_client import Follower, Publisher
+from tidemill.bus.control_client import Follower, Heard, Publisher, read_all
 from tidemill.cli.http import get
 from tidemill.cli.options import AsOutput, DataDir, Output
 from tidemill.errors import Refused
 from tidemill.events.deadletters import DeadLetter
+from tidemill.events.envelope import Envelope
 from tidemill.events.governance import ApprovalDecided, ApprovalRequested, DecisionSubmitted, Verdict
 from tidemill.settings import Settings
 from tidemill.trust import dsse, keys, statement
@@ -116,8 +117,9 @@ def watch(
     settings = Settings.load(data_dir)
     private = keys.load_private(key)
     with Publisher(settings, "cli") as publisher:
-        for request in _requests(settings, group):
-            publisher.publish(_signed(request.approval, request.statement, "approve", reason, dsse_key=private, name=name))
+        for heard, request in _requests(settings, group):
+            submitted = _signed(request.approval, request.statement, "approve", reason, dsse_key=private, name=name)
+            publisher.publish(submitted, cause=heard.envelope.id, traceparent=heard.envelope.traceparent)
             typer.echo(f"{name} signed version {request.version} of {request.model} ({request.approval})")
 
 
@@ -129,8 +131,17 @@ def _decide(settings: Settings, approval: str, verdict: Verdict, reason: str, ke
         raise Refused("approval-closed", f"request {approval} is {found['state']} already: {found['reason']}")
     submitted = _signed(approval, found["statement"], verdict, reason, dsse_key=keys.load_private(key), name=name)
     with Follower(settings, [ApprovalDecided, DeadLetter], "now") as follower, Publisher(settings, "cli") as publisher:
-        publisher.publish(submitted)
+        asked = _asked(settings, approval)
+        publisher.publish(submitted, cause=asked.id or None, traceparent=asked.traceparent)
         typer.echo(_outcome(settings, follower, approval, name))
+
+
+def _asked(settings: Settings, approval: str) -> Envelope:
+    """The envelope of the request that a decision answers, so that cause and trace go on."""
+    for heard in read_all(settings, [ApprovalRequested]):
+        if isinstance(heard.event, ApprovalRequested) and heard.event.approval == approval:
+            return heard.envelope
+    return Envelope()
 
 
 def _signed(
@@ -155,17 +166,18 @@ def _outcome(settings: Settings, follower: Follower, approval: str, name: str, p
     raise Refused("no-answer", f"governance said nothing about {approval} for {patience:.0f} s; look at `tidemill logs governance`")
 
 
-def _requests(settings: Settings, group: str) -> Iterator[ApprovalRequested]:
+def _requests(settings: Settings, group: str) -> Iterator[tuple[Heard, ApprovalRequested]]:
     """Open requests of a group, those that are there first, each once."""
     done: set[str] = set()
     with Follower(settings, [ApprovalRequested, ApprovalDecided], "begin") as follower:
         while True:
-            heard = [one.event for one in follower.poll(0.5)]
-            done |= {event.approval for event in heard if isinstance(event, ApprovalDecided)}
-            for event in heard:
+            heard = follower.poll(0.5)
+            done |= {one.event.approval for one in heard if isinstance(one.event, ApprovalDecided)}
+            for one in heard:
+                event = one.event
                 if isinstance(event, ApprovalRequested) and event.group == group and event.approval not in done:
                     done.add(event.approval)
-                    yield event
+                    yield one, event
 
 
 def _time(micros: int) -> str:

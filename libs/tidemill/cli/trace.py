@@ -55,7 +55,7 @@ def trace(id: Id, data_dir: DataDir = None, output: AsOutput = Output.text, reco
         return
     console = Console() if sys.stdout.isatty() else Console(width=_WIDE)
     for tree in trees:
-        shown = Tree(_label(tree, tree.span.begin))
+        shown = Tree(_label(tree, tree.span.begin, {}))
         _grow(shown, tree, tree.span.begin)
         console.print(shown)
 
@@ -124,21 +124,29 @@ def _spans(node: Node) -> list[Span]:
 
 def _grow(shown: Tree, node: Node, begin: int) -> None:
     for child in node.children:
-        _grow(shown.add(_label(child, begin)), child, begin)
+        _grow(shown.add(_label(child, begin, {} if child.how else node.span.attributes)), child, begin)
     if node.more:
         shown.add(Text(f"{node.more:,} more spans link here", "dim"))
 
 
-def _label(node: Node, begin: int) -> Text:
+def _label(node: Node, begin: int, above: dict[str, Any]) -> Text:
+    """A span in one line; of its attributes those that the span above it does not have."""
     span = node.span
     text = Text(f"{node.how} " if node.how else "", "dim italic")
     text.append(span.name, "bold")
     text.append(f"  {span.service}" if span.service else "", "cyan")
     text.append(f"  {_moment(span, begin, node.how)}  {_length(span.end - span.begin)}", "green")
-    facts = {name: span.attributes.get(f"tidemill.{name}") for name in _SHOWN}
-    text.append("".join(f"  {name}={value}" for name, value in facts.items() if value not in (None, "")), "dim")
+    for name in _SHOWN:
+        value = span.attributes.get(f"tidemill.{name}")
+        if value not in (None, "", above.get(f"tidemill.{name}")):
+            text.append(f"  {name}={_short(value)}", "dim")
     text.append(f"  {span.error}" if span.error else "", "bold red")
     return text
+
+
+def _short(value: Any) -> str:
+    """A value as a line has room for it: of a digest its beginning."""
+    return f"{value:.4f}" if isinstance(value, float) else value[:19] if str(value).startswith("sha256:") else str(value)
 
 
 def _moment(span: Span, begin: int, how: str) -> str:

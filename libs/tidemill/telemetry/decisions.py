@@ -10,6 +10,7 @@ from tidemill.events import topics, wire
 from tidemill.events.base import Event
 from tidemill.events.identity import hash64
 from tidemill.events.ingest import SwitchAppended
+from tidemill.events.training import RunRequested
 from tidemill.settings import Settings
 from tidemill.telemetry.references import parse_traceparent
 from tidemill.telemetry.tracing import EVENT_ID, facts_of
@@ -24,11 +25,14 @@ class Decisions:
     """All control events of an installation, by id."""
 
     heard: dict[str, Heard]
+    runs: dict[str, Heard]
+    """The request of each run."""
 
     @classmethod
     def read(cls, settings: Settings) -> Decisions:
         """Read the control topics to their end; raises Transient where the broker is away."""
-        return cls({one.envelope.id: one for one in read_all(settings, list(_kinds()))})
+        heard = {one.envelope.id: one for one in read_all(settings, list(_kinds()))}
+        return cls(heard, {one.event.run: one for one in heard.values() if isinstance(one.event, RunRequested)})
 
     def switch(self, model: str, version: int, before: tuple[int, int] | None = None) -> Heard | None:
         """The newest switch to a version, at or before a (partition, log position) where one is given."""
@@ -51,28 +55,35 @@ class Decisions:
         return [one for one in self.heard.values() if name == one.envelope.id or name in _names(one.event)]
 
     def around(self, seeds: Iterable[Heard]) -> list[Span]:
-        """The spans of these events, of all that led to them and all that came of them."""
-        kept = {one.envelope.id: one for seed in seeds for one in self._causes(seed)}
-        for one in sorted(self.heard.values(), key=lambda one: one.at):
-            if one.envelope.caused_by in kept:
-                kept[one.envelope.id] = one
-        return [self._span(one) for one in kept.values()]
+        """The spans of these events, of all that led to them and all that came of that."""
+        roots = {self._root(seed) for seed in seeds}
+        return [self._span(one) for one in self.heard.values() if self._root(one) in roots]
 
     def key(self, one: Heard) -> Key:
         """The ids of the span under which an event was said."""
-        said = parse_traceparent(one.envelope.traceparent)
+        own, cause = parse_traceparent(one.envelope.traceparent), self._cause(one)
         number = hash64(one.envelope.id.encode())
-        return (f"{said.trace:032x}", f"{said.span:016x}") if said else (f"{number:032x}", f"{number:016x}")
+        if own is None:
+            return f"{number:032x}", f"{number:016x}"
+        passed_on = cause is not None and cause.envelope.traceparent == one.envelope.traceparent  # by a command, which has no spans
+        return f"{own.trace:032x}", f"{number if passed_on else own.span:016x}"
 
-    def _causes(self, one: Heard) -> list[Heard]:
-        """The event, what caused it, and so on."""
+    def _cause(self, one: Heard) -> Heard | None:
+        """What led to an event: the one that it names, else the request of its run."""
+        named = self.heard.get(one.envelope.caused_by or "")
+        if named is not None or isinstance(one.event, RunRequested):
+            return named
+        return self.runs.get(getattr(one.event, "run", ""))
+
+    def _root(self, one: Heard) -> str:
+        """What a way begins with: a place in the log, or an event that nothing led to."""
         way = [one]
-        while (cause := self.heard.get(way[-1].envelope.caused_by or "")) is not None and cause not in way:
+        while (cause := self._cause(way[-1])) is not None and cause not in way:
             way.append(cause)
-        return way
+        return way[-1].envelope.caused_by or way[-1].envelope.id
 
     def _span(self, one: Heard) -> Span:
-        key, cause = self.key(one), self.heard.get(one.envelope.caused_by or "")
+        key, cause = self.key(one), self._cause(one)
         before = self.key(cause) if cause else None
         return Span(
             key=key,

@@ -210,10 +210,10 @@ def control_span(
     marks the span and goes on.
     """
     parent = parse_traceparent(cause)
-    reference = new_reference(parent.trace if parent else 0)
-    if _current is None:
-        yield ControlSpan(reference)
+    if _current is None:  # a process without spans, such as a command: what it says hangs on what led to it
+        yield ControlSpan(parent or new_reference())
         return
+    reference = new_reference(parent.trace if parent else 0)
     named = [found for text in links if (found := parse_traceparent(text))]
     span = _begin(_current, name, reference, parent, named, attributes, kind, now())
     try:

@@ -68,19 +68,23 @@ class Forest:
         return self._spans.get(key)
 
     def trees(self, traces: Iterable[str]) -> list[Node]:
-        """The trees of these traces, each with those that it is linked with below the span in question; every trace once."""
+        """The trees of these traces; below a span that is linked with one of another trace the way to that."""
         first = set(traces)
         seen: set[str] = set()
         found: list[Node] = []
         for trace in sorted(first, key=lambda trace: (self._leads_into(trace, first), self._begin(trace))):
             if trace not in seen:
                 seen.add(trace)
-                found += [self._node(root, "", seen, first) for root in self._roots[trace]]
+                found += [self._node(root, seen) for root in self._in_order(trace)]
         return found
 
     def _leads_into(self, trace: str, others: set[str]) -> bool:
         """Whether a span of the trace links into another of these: then it is better shown below that one."""
         return any(link[0] in others - {trace} for key, span in self._spans.items() if key[0] == trace for link in span.links)
+
+    def _in_order(self, trace: str) -> list[Span]:
+        """A trace's roots by time; of several at once those first that nothing came of."""
+        return sorted(self._roots[trace], key=lambda root: (root.begin, bool(self._children[root.key])))
 
     def _begin(self, trace: str) -> int:
         return min((root.begin for root in self._roots[trace]), default=0)
@@ -95,22 +99,26 @@ class Forest:
         for link in span.links:
             self._linking[link].append(span)
 
-    def _node(self, span: Span, how: str, seen: set[str], first: set[str]) -> Node:
-        node = Node(span, how, [self._node(child, "", seen, first) for child in self._children[span.key]])
-        for trace, _ in (link for link in span.links if link in self._spans):
-            self._hang(node, trace, "links to", seen, first)
-        linking = [other for other in self._linking[span.key] if other.key[0] not in seen]
-        if span.key[0] in first and len(linking) <= MOST_LINKING:
-            for other in linking:
-                self._hang(node, other.key[0], "linked from", seen, first)
+    def _node(self, span: Span, seen: set[str]) -> Node:
+        node = Node(span, "", [self._node(child, seen) for child in self._children[span.key]])
+        others = [link for link in span.links if link in self._spans and link[0] != span.key[0]]
+        node.children += [self._way(self._spans[link], "links to") for link in others]
+        linking = [other for other in self._linking[span.key] if other.key[0] != span.key[0] and other.key not in others]
+        if len(linking) <= MOST_LINKING:
+            node.children += [self._way(other, "linked from") for other in linking]
+            others += [other.key for other in linking]
         else:
             node.more = len(linking)
+        seen.update(trace for trace, _ in others)
         return node
 
-    def _hang(self, node: Node, trace: str, how: str, seen: set[str], first: set[str]) -> None:
-        if trace not in seen:
-            seen.add(trace)
-            node.children += [self._node(root, how, seen, first) for root in self._roots[trace]]
+    def _way(self, span: Span, how: str) -> Node:
+        """A span of another trace with all that led to it, and without what else came of that."""
+        node = Node(span)
+        while (above := self._spans.get((span.key[0], span.parent or ""))) is not None:
+            span, node = above, Node(above, children=[node])
+        node.how = how
+        return node
 
 
 def from_otlp(span: dict[str, Any]) -> Span:

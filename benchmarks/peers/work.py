@@ -67,4 +67,4 @@ def score(row: dict[str, Any], mean_delay: float) -> bytes:
     """The prediction of one departure, as the peers write it."""
     matrix = np.array([[row["dep_delay"], row["distance"], row["sched_hour"], mean_delay]], np.float32)
     found = float(_BOOSTER.inplace_predict(matrix)[0])
-    return json.dumps({"score": found}).encode()
+    return json.dumps({"id": row["flight_id"], "score": found}).encode()

@@ -32,7 +32,8 @@ class Session:
         self.settings, self.bundle = settings, load(folder)
         self.stream = self.bundle.stream.stream
         self._registry = Registry(settings.schema_registry)
-        ids = self._applied_ids()
+        self.applied = self._applied()
+        ids = self.applied.ids
         self.timeline = timeline.load(folder, self.bundle, {source: wire.frame(ids[source], b"") for source in self.bundle.schemas})
         self._follower = Follower(settings, [*dict.fromkeys([*gate.HEARD, *also])], "begin", self._registry, self.stream)
         self.begin = self._goes_on_at()
@@ -62,8 +63,8 @@ class Session:
         """Leave the broker."""
         self._follower.close()
 
-    def _applied_ids(self) -> dict[str, int]:
-        """The ids of the newest applied spec, which must be the folder's."""
+    def _applied(self) -> Bundle:
+        """The newest applied spec, which must be the folder's."""
         newest: Bundle | None = None
         with Follower(self.settings, [Applied], "begin", self._registry) as follower:
             while not follower.caught_up:
@@ -74,7 +75,7 @@ class Session:
             raise Refused(
                 "not-applied", f"the spec of {self.stream} is not applied as it is in this folder; run `tidemill apply` first"
             )
-        return newest.ids
+        return newest
 
     def _partitions(self) -> dict[str, int]:
         consumer = reader(self.settings, "feed")

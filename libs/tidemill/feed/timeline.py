@@ -39,7 +39,7 @@ class Lane:
         columns = list(self.rows.columns)
         for values in zip(*(self.rows[name].iloc[first:last].tolist() for name in columns), strict=True):
             row = dict(zip(columns, values, strict=True))
-            yield str(row[self.id_column]).encode(), self.framing + _datum(self.schema, row)
+            yield str(row[self.id_column]).encode(), self.framing + datum(self.schema, row)
 
     def count(self, end: int) -> int:
         """How many rows are known before `end`."""
@@ -68,14 +68,16 @@ def load(folder: Path, bundle: Bundle, framings: Mapping[str, bytes]) -> Timelin
 
     Raises Refused when the feed lacks a source or a column that the schema demands.
     """
-    frames = _module(folder / "feed.py").sources()
+    frames = module_of(folder).sources()
     missing = [name for name in bundle.stream.order if name not in frames]
     if missing:
         raise Refused("feed-incomplete", f"{folder / 'feed.py'}: sources() gives no frame for {', '.join(missing)}")
     return Timeline(tuple(_lane(name, frames[name], bundle, framings[name]) for name in bundle.stream.order))
 
 
-def _module(file: Path) -> Any:
+def module_of(folder: Path) -> Any:
+    """A use case's `feed.py`; Refused where there is none."""
+    file = folder / "feed.py"
     spec = importlib.util.spec_from_file_location(f"tidemill_feed_{file.parent.name}", file)
     if not file.exists() or spec is None or spec.loader is None:
         raise Refused("no-feed", f"{file} is not there; a use case that can be replayed has a feed.py with sources()")
@@ -95,7 +97,7 @@ def _lane(name: str, frame: pd.DataFrame, bundle: Bundle, framing: bytes) -> Lan
         known = frame[source.known_at].to_numpy(np.int64)
     order = np.lexsort((frame[source.id].to_numpy(str), known))
     rows = _nulls(frame[columns].iloc[order].reset_index(drop=True))
-    return Lane(name, known[order], rows, fastavro.parse_schema(schema, named_schemas={}), source.id, framing)
+    return Lane(name, known[order], rows, parsed(schema), source.id, framing)
 
 
 def _nulls(rows: pd.DataFrame) -> pd.DataFrame:
@@ -104,7 +106,13 @@ def _nulls(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**{name: rows[name].astype(object).where(rows[name].notna(), None) for name in lacking})
 
 
-def _datum(schema: Any, row: dict[str, Any]) -> bytes:
+def parsed(schema: dict[str, Any]) -> Any:
+    """A schema as `datum` wants it."""
+    return fastavro.parse_schema(schema, named_schemas={})
+
+
+def datum(schema: Any, row: dict[str, Any]) -> bytes:
+    """A row's Avro bytes."""
     out = io.BytesIO()
     fastavro.schemaless_writer(out, schema, row)
     return out.getvalue()

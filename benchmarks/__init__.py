@@ -1,0 +1,1 @@
+"""Each benchmark is one file here; it ends with one line of JSON."""

@@ -1,0 +1,316 @@
+"""Tidemill against Quix Streams, Faust and the raw client: the same decode, a one-hour mean per origin, the same 200 trees.
+
+One run, one broker. Everybody reads the first 150,000 log events of the flights and writes one prediction per departure, with its
+state kept; the results are compared before any time counts. Tidemill does all 32 windows of the use case and two more hops meanwhile.
+A rate is events over the time from the first to the last record that came out. Last line: the figures as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from confluent_kafka import Producer
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.parts import fixed_model, peers_environment  # noqa: E402
+from benchmarks.parts.measure import Span, latencies, scores_of, span_of, total, wait  # noqa: E402
+from tidemill.bus.consumer import read_to_end  # noqa: E402
+from tidemill.demo import ledger  # noqa: E402
+from tidemill.events import log, wire  # noqa: E402
+from tidemill.events.topics import Topic, load_topics  # noqa: E402
+from tidemill.feed import timeline  # noqa: E402
+from tidemill.feed.session import Session  # noqa: E402
+from tidemill.settings import Settings  # noqa: E402
+from tidemill.stack.topics import ensure_topics  # noqa: E402
+from tidemill.trust import keys  # noqa: E402
+
+EVENTS = int(os.environ.get("PIPELINE_EVENTS", "150000"))
+RATE, SECONDS = 500, 20
+"""Of the latency part: events per second, seconds."""
+DATA_PLANE = "ingest,feature-store,serving"
+PEERS = ROOT / "benchmarks" / "peers"
+
+
+class Bench:
+    """One data directory, one broker's data; started and ended with what a part needs."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.trust = home, home / "trust"
+        keys.generate(fixed_model.NAME, self.trust / "private", self.trust / "pinned" / fixed_model.GROUP)
+        flights = ROOT / "usecases" / "flights"
+        self.usecases = {
+            stream: fixed_model.usecase(flights, home / "usecases", stream) for stream in ("first", "year", "hops", "live")
+        }
+        self.model = fixed_model.trees(timeline.module_of(flights).sources())
+        (home / "model.ubj").write_bytes(self.model)
+
+    @contextmanager
+    def up(self, *options: str, streams: str = ".+") -> Iterator[Settings]:
+        """The stack with some services, for some streams."""
+        self.tidemill("up", "--detach", *options, streams=streams)
+        try:
+            yield Settings.load(self.home / "data")
+        finally:
+            self.tidemill("down")
+
+    def tidemill(self, *words: str, streams: str = ".+") -> None:
+        """One command."""
+        environment = {**os.environ, "TIDEMILL_TRUST_DIR": str(self.trust / "pinned"), "TIDEMILL_STREAMS": streams}
+        command = [sys.executable, "-m", "tidemill.cli.main", *words, "--data-dir", str(self.home / "data")]
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+def main() -> None:
+    """Run all parts and print the figures."""
+    home = Path(tempfile.mkdtemp(prefix="tidemill-bench-"))
+    home.chmod(0o755)
+    try:
+        found = measure(Bench(home))
+        print(json.dumps(found), flush=True)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def measure(bench: Bench) -> dict[str, Any]:
+    """All parts, one after the other."""
+    python = peers_environment.python(ROOT)
+    with bench.up("--only", DATA_PLANE) as settings:
+        for folder in bench.usecases.values():
+            bench.tidemill("apply", str(folder), "--author", "bench")
+            fixed_model.seat(settings, _applied(settings, folder), bench.model, bench.trust)
+    with bench.up("--no-services") as settings:
+        departures = {
+            stream: fill(settings, bench.usecases[stream], count)
+            for stream, count in (("first", EVENTS), ("hops", EVENTS), ("year", 0))
+        }
+    ours = end_to_end(bench, "first", departures["first"])
+    year = end_to_end(bench, "year", departures["year"])
+    hop = feature_hop(bench, departures["hops"])
+    our_latency = latency_ours(bench)
+    with bench.up("--no-services") as settings:
+        raw_hop = raw_rate(settings, hop)
+        raw_latency = latency_raw(settings)
+        job = prepare_peers(settings, bench, departures["first"])
+        quix = peer(settings, job, [str(python), str(PEERS / "quix.py")], "peer-quix", departures["first"])
+        faust = peer(
+            settings, job, [str(python), str(PEERS / "faust_app.py"), "worker", "-l", "warning"], "peer-faust", departures["first"]
+        )
+        check(settings)
+    return {
+        "benchmark": "pipeline",
+        "unit": "log events/s end to end; latency: ms at p99",
+        "ours": round(ours),
+        "ours_beside": {"year": round(year), "feature_hop": round(hop.rate(EVENTS)), "latency_ms": our_latency},
+        "peers": {"quix": round(quix), "faust": round(faust), "raw_hop": round(raw_hop), "latency": raw_latency},
+        "ratios": {
+            "quix": round(ours / quix, 2),
+            "faust": round(ours / faust, 2),
+            "raw_hop": round(hop.rate(EVENTS) / raw_hop, 2),
+            "latency": round(raw_latency["p99"] / our_latency["p99"], 2),
+        },
+        "checked": True,
+    }
+
+
+def fill(settings: Settings, folder: Path, events: int) -> int:
+    """The first `events` (0: all) log events into a stream's raw topics; how many departures are among them."""
+    session = Session(settings, folder)
+    known = np.sort(np.concatenate([lane.known for lane in session.timeline.lanes]))
+    try:
+        sent = session.run(int(known[events]) if events else session.timeline.end, hold=False)
+    finally:
+        session.close()
+    say(f"filled {session.stream}", events=sum(sent.events.values()))
+    return sent.events["departures"]
+
+
+def end_to_end(bench: Bench, stream: str, departures: int) -> float:
+    """Log events per second, from the first event in the log to the last prediction."""
+    with bench.up("--only", DATA_PLANE, streams=stream) as settings:
+        wait(settings, f"predictions.{stream}", departures)
+        found = ledger.read_log(lambda topic: read_to_end(settings, topic), f"log.{stream}")
+        begin = int(found.offsets[found.rows["kind"] == log.EVENT][0])
+        rate = (
+            found.events
+            / (span_of(settings, f"predictions.{stream}").last - span_of(settings, f"log.{stream}", begin).first)
+            * 1000
+        )
+    say(f"ours, {stream}", events=found.events, per_second=rate)
+    return rate
+
+
+def feature_hop(bench: Bench, departures: int) -> Span:
+    """The feature store alone on a log that is there already."""
+    with bench.up("--only", "ingest", streams="hops") as settings:
+        wait(settings, "log.hops", EVENTS)
+    with bench.up("--only", "feature-store", streams="hops") as settings:
+        wait(settings, "features.hops", int(EVENTS * 0.99))
+        wait_still(settings, "features.hops")
+        span = span_of(settings, "features.hops", 3)
+    say("our feature hop", per_second=span.rate(EVENTS), bytes=span.size)
+    return span
+
+
+def raw_rate(settings: Settings, hop: Span) -> float:
+    """The raw consume-produce loop over the same log, with records of the same size."""
+    make(settings, "raw-out")
+    with loop(settings, "log.hops", "raw-out", hop.size):
+        wait(settings, "raw-out", total(settings, "log.hops"))
+    rate = span_of(settings, "raw-out").rate(EVENTS)
+    say("raw hop", per_second=rate)
+    return rate
+
+
+def latency_ours(bench: Bench) -> dict[str, float]:
+    """Raw record's append to its prediction's, everything up, live events at RATE per second."""
+    with bench.up(streams="live") as settings:
+        bundle = _applied(settings, bench.usecases["live"])
+        schema = timeline.parsed(bundle.schemas["departures"])
+        framing = wire.frame(bundle.ids["departures"], b"")
+        live(settings, "raw.live.departures", lambda n: framing + timeline.datum(schema, _departure(n)))
+        wait(settings, "predictions.live", RATE * SECONDS, 120)
+        p50, p99 = latencies(settings, "raw.live.departures", "predictions.live", lambda message: message.key() or b"")
+    say("our latency", p50=p50, p99=p99)
+    return {"p50": p50, "p99": p99}
+
+
+def latency_raw(settings: Settings) -> dict[str, float]:
+    """The same records over three raw hops, each its own process."""
+    names = [f"raw-hop-{number}" for number in range(4)]
+    make(settings, *names)
+    with loop(settings, names[0], names[1], 0), loop(settings, names[1], names[2], 0), loop(settings, names[2], names[3], 0):
+        live(settings, names[0], lambda n: os.urandom(120))
+        wait(settings, names[3], RATE * SECONDS, 120)
+    p50, p99 = latencies(settings, names[0], names[3], lambda message: message.key() or b"")
+    say("raw latency", p50=p50, p99=p99)
+    return {"p50": p50, "p99": p99}
+
+
+def live(settings: Settings, topic: str, value: Any) -> None:
+    """RATE records a second, evenly, for SECONDS; the first second is for warming up and has keys of its own."""
+    producer = Producer({"bootstrap.servers": settings.kafka, "linger.ms": 0, "acks": "all", "enable.idempotence": True})
+    for n in range(RATE * 2):
+        producer.produce(topic, value(n), f"warm-{n}".encode() if "raw-hop" in topic else _departure(n)["flight_id"].encode())
+        time.sleep(1 / RATE)
+    begin = time.monotonic()
+    for n in range(RATE * 2, RATE * SECONDS):
+        ahead = begin + (n - RATE * 2) / RATE - time.monotonic()
+        if ahead > 0:
+            producer.poll(ahead)
+        producer.produce(topic, value(n), _departure(n)["flight_id"].encode())
+    producer.flush()
+
+
+def prepare_peers(settings: Settings, bench: Bench, departures: int) -> Path:
+    """A copy of the first log, keyed by origin so that no peer needs to repartition, and what a peer must know."""
+    make(settings, "peer-source", "peer-quix", "peer-faust")
+    bundle = _applied(settings, bench.usecases["first"])
+    schemas = {bundle.ids[source]: schema for source, schema in bundle.schemas.items()}
+    parsed = {number: timeline.parsed(schema) for number, schema in schemas.items()}
+    producer = Producer({"bootstrap.servers": settings.kafka, "linger.ms": 20, "queue.buffering.max.messages": 500_000})
+    for batch in read_to_end(settings, "log.first"):
+        for message in batch:
+            value = message.value() or b""
+            if (number := wire.schema_id(value)) in parsed:
+                row = wire.decode_datum(value[5:], parsed[number])
+                producer.produce("peer-source", value, str(row.get("origin", row.get("dest"))).encode(), 0)
+        producer.flush()
+    job = bench.home / "job.json"
+    told = {"bootstrap": settings.kafka, "source": "peer-source", "schemas": schemas, "departure": bundle.ids["departures"]}
+    job.write_text(json.dumps(told | {"departures": departures, "model": str(bench.home / "model.ubj")}))
+    return job
+
+
+def peer(settings: Settings, job: Path, command: list[str], sink: str, departures: int) -> float:
+    """A peer's rate in log events per second."""
+    environment = {**os.environ, "PIPELINE_JOB": str(job), "PIPELINE_SINK": sink, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, cwd=job.parent, stdout=subprocess.DEVNULL)
+    try:
+        wait(settings, sink, departures)
+    finally:
+        process.terminate()
+        process.wait(30)
+    rate = span_of(settings, sink).rate(EVENTS)
+    say(sink, per_second=rate)
+    return rate
+
+
+def check(settings: Settings) -> None:
+    """Everybody's scores are the same: the mean's sums may differ in their last bit, and a tree may split just there."""
+    mine = ledger.read_predictions(lambda topic: read_to_end(settings, topic), "predictions.first")
+    ids = [(message.key() or b"").decode() for batch in read_to_end(settings, "predictions.first") for message in batch]
+    ours = dict(zip(ids, mine["score"].to_list(), strict=True))
+    for sink in ("peer-quix", "peer-faust"):
+        theirs = scores_of(settings, sink)
+        if theirs.keys() != ours.keys():
+            sys.exit(f"{sink}: {len(theirs)} predictions beside our {len(ours)}")
+        same = np.mean([abs(theirs[key] - score) < 1e-6 for key, score in ours.items()])
+        say(f"{sink} agrees", share=float(same))
+        if same < 0.999:
+            sys.exit(f"{sink}: only {same:.2%} of the scores are ours")
+
+
+@contextmanager
+def loop(settings: Settings, source: str, sink: str, size: int) -> Iterator[None]:
+    """One raw pass-through process."""
+    command = [sys.executable, str(PEERS / "raw_loop.py"), source, sink, str(size)]
+    process = subprocess.Popen(command, env={**os.environ, "PIPELINE_BOOTSTRAP": settings.kafka})
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def make(settings: Settings, *names: str) -> None:
+    """Topics like those of the data plane."""
+    row = load_topics()["log.{stream}"]
+    ensure_topics(settings.kafka, [Topic(**{**vars(row), "name": name, "partitions": 1, "per_shard": False}) for name in names])
+
+
+def wait_still(settings: Settings, topic: str) -> None:
+    """Return when a topic has not grown for two seconds."""
+    last, since = -1, time.monotonic()
+    while time.monotonic() - since < 2:
+        if (now := total(settings, topic)) != last:
+            last, since = now, time.monotonic()
+        time.sleep(0.2)
+
+
+def say(what: str, **figures: float) -> None:
+    """A line of progress."""
+    print(f"{what:24}" + "  ".join(f"{name} {value:,.2f}" for name, value in figures.items()), flush=True)
+
+
+def _applied(settings: Settings, folder: Path) -> Any:
+    """The use case's bundle with the registry's ids."""
+    session = Session(settings, folder)
+    session.close()
+    return session.applied
+
+
+def _departure(n: int) -> dict[str, Any]:
+    """A live departure of now."""
+    origin = ("EWR", "JFK", "LGA")[n % 3]
+    return {
+        "flight_id": f"live-{n}", "departed_at": time.time_ns() // 1000, "carrier": ("UA", "B6", "DL", "AA")[n % 4], "flight": n % 5000,
+        "tailnum": f"N{n % 900}", "origin": origin, "dest": ("IAH", "MIA", "ATL", "ORD")[n % 4], "dep_delay": float(n % 60),
+        "distance": 1000.0, "sched_hour": 12, "weekday": 1,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -289,7 +289,7 @@ def test_a_person_asks_by_the_command_line_and_hears_the_answer(case: Case) -> N
         _until_judged(case)
         late = subprocess.run([*command, "new aircraft"], env=environment, capture_output=True, text=True, check=False)
     assert (early.returncode, late.returncode) == (1, 0)
-    assert "no window of this model has closed yet" in early.stderr
+    assert "late-arrival is not retrained: no " in early.stderr
     (requested,) = [event for event in case.said() if isinstance(event, RunRequested)]
     assert requested.run in late.stdout
     assert (requested.cause_detail, requested.requester) == ("new aircraft", "ann")

@@ -7,41 +7,21 @@ artifact; a category that training has not seen is missing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from tidemill.errors import Rejected
 
-if TYPE_CHECKING:
-    from tidemill.spec.model import ModelSpec
-
 Columns = Mapping[str, npt.NDArray[Any]] | npt.NDArray[np.void]
 """Vectors by column: a structured array, or a mapping; all that is asked of it is `columns[name]`."""
 F32 = npt.NDArray[np.float32]
 
-EVENT: Final = "event"
-"""The first part of a vector field that is the trigger's own column."""
 _LARGEST: Final = float(np.finfo(np.float32).max)
-
-
-def feature_names(model: ModelSpec, fields: Iterable[str]) -> list[str]:
-    """The vector fields that are the model's features: its event columns as declared, then its views' features in the vector's order.
-
-    Rejected `no-feature` where the vector lacks an event column or all of a view.
-    """
-    known = list(fields)
-    names = [f"{EVENT}__{column}" for column in model.features.event]
-    for view in model.features.views:
-        found = [field for field in known if field.partition("__")[0] == view]
-        names += found or [f"{view}__"]
-    if lacking := [name for name in names if name not in known]:
-        raise Rejected("no-feature", f"the vector of {model.trigger} lacks {', '.join(lacking)}")
-    return names
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,7 @@ from tidemill.trust import dsse, keys
 from tidemill.trust.decision import Policy, Subject, verify
 from tidemill.trust.statement import Decision, Statement
 
-SUBJECT = Subject(
-    "flights", "late-arrival", 3, "sha256:" + "ab" * 32, "sha256:" + "cd" * 32, "promote", 7, "approval-1"
-)
+SUBJECT = Subject("flights", "late-arrival", 3, "sha256:" + "ab" * 32, "sha256:" + "cd" * 32, "promote", 7, "approval-1")
 POLICY = Policy("ops-review", 1)
 EXPIRES = 1_000
 
@@ -36,9 +34,7 @@ def ring(trust: Path) -> keys.KeyRing:
     return keys.KeyRing.load(trust / "pinned")
 
 
-def statement(
-    verdict: str = "approve", requester: str = "training", author: str = "carol", **over: object
-) -> Statement:
+def statement(verdict: str = "approve", requester: str = "training", author: str = "carol", **over: object) -> Statement:
     subject = replace(SUBJECT, **over)  # type: ignore[arg-type]
     decision = Decision(
         stream=subject.stream,
@@ -111,9 +107,7 @@ def test_a_rejection_is_no_approval(trust: Path) -> None:
 
 
 def test_one_person_twice_is_one_approver(trust: Path) -> None:
-    assert (
-        reason(trust, signed(trust, "ann"), signed(trust, "ann"), policy=Policy("ops-review", 2)) == "too-few-approvers"
-    )
+    assert reason(trust, signed(trust, "ann"), signed(trust, "ann"), policy=Policy("ops-review", 2)) == "too-few-approvers"
     verify([signed(trust, "ann"), signed(trust, "bob")], ring(trust), Policy("ops-review", 2), SUBJECT)
 
 

@@ -1,0 +1,141 @@
+"""Who serves, as the stream itself says it: the adopted spec and, per model, the seats that switches have given.
+
+Serving acts on it and monitoring measures by it; both ask the same function, so they agree on every switch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from tidemill.errors import Refused
+from tidemill.events.log import ModelSwitched
+from tidemill.spec.bundle import Bundle
+from tidemill.spec.model import ModelSpec
+from tidemill.trust.decision import Policy, Subject, verify
+from tidemill.trust.keys import KeyRing
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A version in service."""
+
+    version: int
+    artifact: str
+    link: tuple[int, int, int] = (0, 0, 0)
+    """The span of the switch that seated it, as `telemetry.link` gives it."""
+
+
+@dataclass(frozen=True)
+class Seats:
+    """One model's versions in service."""
+
+    champion: Seat | None = None
+    first: Seat | None = None
+    """The first champion there ever was, unless it was revoked."""
+    rollout: int = 0
+    """The highest rollout number that was accepted: lower ones are void (R12)."""
+
+    def after(self, switch: ModelSwitched, link: tuple[int, int, int]) -> Seats:
+        """The seats behind a switch that holds.
+
+        `promote` and `rollback` seat the named version; `revoke` takes it from every seat and puts nobody in its place.
+        """
+        if switch.action == "revoke":
+            left = {name: _unless(seat, switch.version) for name, seat in (("champion", self.champion), ("first", self.first))}
+            return replace(self, rollout=switch.rollout, **left)
+        seat = Seat(switch.version, switch.artifact, link)
+        return Seats(seat, seat if self.rollout == 0 else self.first, switch.rollout)
+
+    def shadow(self, model: ModelSpec) -> Seat | None:
+        """The version that scores silently beside the champion: the first one, once it was replaced, where the model file asks for it."""
+        if model.rollout.shadow != "first" or not self.champion or not self.first:
+            return None
+        return None if self.first.version == self.champion.version else self.first
+
+
+@dataclass(frozen=True)
+class Roster:
+    """A stream's adopted spec, and its models' seats. Immutable; what is said of a model outlives its absence from the spec."""
+
+    stream: str
+    content: str = ""
+    """The adopted bundle's JSON; empty before the first."""
+    seats: Mapping[str, Seats] = field(default_factory=dict)
+
+    @cached_property
+    def bundle(self) -> Bundle | None:
+        """The adopted spec."""
+        return Bundle.from_json(self.content) if self.content else None
+
+    @property
+    def models(self) -> Mapping[str, ModelSpec]:
+        """The models of the spec, by name."""
+        return self.bundle.models if self.bundle else {}
+
+    def of(self, model: str) -> Seats:
+        """A model's seats; empty ones before its first switch."""
+        return self.seats.get(model, Seats())
+
+    def artifacts(self) -> set[str]:
+        """The digests of all artifacts that score, or may again."""
+        seats = [seat for name in self.models for seat in (self.of(name).champion, self.of(name).first)]
+        return {seat.artifact for seat in seats if seat}
+
+    def adopted(self, content: str) -> Roster:
+        """The roster under another spec."""
+        return replace(self, content=content)
+
+    def switched(self, switch: ModelSwitched, link: tuple[int, int, int], ring: KeyRing) -> Roster:
+        """The roster behind a switch. Refused, with the reason, where it does not hold: then nothing changes.
+
+        Whether the decision has expired is not asked: that was judged once, when the switch was appended (R12).
+        """
+        model = self.models.get(switch.model)
+        if model is None:
+            raise Refused("unknown-model", f"the spec of {self.stream} has no model {switch.model!r}")
+        seats = self.of(switch.model)
+        if switch.rollout <= seats.rollout:
+            raise Refused("old-rollout", f"rollout {switch.rollout} of {switch.model} comes after rollout {seats.rollout}")
+        decided(switch, self.stream, model, ring)
+        return replace(self, seats={**self.seats, switch.model: seats.after(switch, link)})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for a snapshot."""
+        seats = {name: [_plain(s.champion), _plain(s.first), s.rollout] for name, s in self.seats.items()}
+        return {"stream": self.stream, "content": self.content, "seats": seats}
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Roster:
+        """The roster of `to_json`."""
+        seats = {name: Seats(_seat(champion), _seat(first), rollout) for name, (champion, first, rollout) in found["seats"].items()}
+        return cls(found["stream"], found["content"], seats)
+
+
+def decided(switch: ModelSwitched, stream: str, model: ModelSpec, ring: KeyRing) -> None:
+    """Refused unless the approvers whom the model's spec names have signed exactly this switch of this stream."""
+    subject = Subject(
+        stream=stream,
+        model=switch.model,
+        version=switch.version,
+        artifact=switch.artifact,
+        report=switch.report,
+        action=switch.action,
+        rollout=switch.rollout,
+        approval=switch.approval,
+    )
+    verify(switch.envelopes, ring, Policy(model.approval.approvers[0], model.approval.required), subject)
+
+
+def _unless(seat: Seat | None, version: int) -> Seat | None:
+    return None if seat and seat.version == version else seat
+
+
+def _plain(seat: Seat | None) -> list[Any] | None:
+    return [seat.version, seat.artifact, *seat.link] if seat else None
+
+
+def _seat(found: list[Any] | None) -> Seat | None:
+    return Seat(found[0], found[1], (found[2], found[3], found[4])) if found else None

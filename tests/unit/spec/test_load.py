@@ -38,9 +38,9 @@ def test_the_flights_use_case_loads() -> None:
     assert bundle.stream.order == ["weather", "arrivals", "departures"]
     assert bundle.stream.views["aircraft_history"].features["last_delay"].over == [24 * 3600 * 1_000_000]
     assert (model.trigger_name, model.trigger_source(bundle), model.maturity) == ("departure", "departures", 3 * 86400 * 1_000_000)
-    assert model.training.split.test == 0.15
+    assert model.training.split.test == 0.08
     assert model.monitors.alerts["performance"].above is not None
-    assert model.monitors.alerts["performance"].above.resolve(0.3) == pytest.approx(0.36)
+    assert model.monitors.alerts["performance"].above.resolve(0.3) == pytest.approx(0.39)
     assert bundle.views_of("departure") == list(bundle.stream.views)
 
 
@@ -190,16 +190,16 @@ def test_a_policy_changes_the_digest_but_not_that_of_the_data(tmp_path: Path) ->
         (MODEL, "below: baseline", "below: base", "gates.beats-baseline.below", "", ""),
         (MODEL, "- alert: drift", "- alert: drit", "retrain.on.2.alert", "unknown alert 'drit'", "did you mean 'drift'?"),
         (MODEL, "budget: 4 in 30d", "budget: four", "retrain.budget", "no budget", ""),
-        (MODEL, "above: 1.2 x test", "above: 1.2 times", "monitors.alerts.performance.above", "no bound", ""),
+        (MODEL, "above: 1.3 x test", "above: 1.3 times", "monitors.alerts.performance.above", "no bound", ""),
         (
             MODEL,
-            "of: top 10 features",
-            "of: [event__dep_dely]",
+            "of: [event__dep_delay,",
+            "of: [event__dep_dely,",
             "monitors.alerts.drift.of",
             "unknown feature",
             "'event__dep_delay'?",
         ),
-        (MODEL, "test: newest 15%", "test: 15%", "training.split.test", "no slice", ""),
+        (MODEL, "test: newest 8%", "test: 8%", "training.split.test", "no slice", ""),
         (MODEL, "owner: flight-ops", "", "-", "'owner' is missing", "add `owner: ...`"),
         ("schemas/arrival.v1.avsc", '"Arrival"', '"Arrival', "-", "no usable Avro schema", ""),
         ("schemas/arrival.v1.avsc", '"flights"', '"tidemill.mine"', "-", "the platform's own", ""),

@@ -207,9 +207,8 @@ def live(settings: Settings, topic: str, value: Any) -> None:
         time.sleep(1 / RATE)
     begin = time.monotonic()
     for n in range(RATE * 2, RATE * SECONDS):
-        ahead = begin + (n - RATE * 2) / RATE - time.monotonic()
-        if ahead > 0:
-            producer.poll(ahead)
+        while (ahead := begin + (n - RATE * 2) / RATE - time.monotonic()) > 0:
+            producer.poll(ahead)  # returns as soon as an acknowledgement came
         producer.produce(topic, value(n), _departure(n)["flight_id"].encode())
     producer.flush()
 

@@ -1,1 +1,0 @@
-"""Each benchmark is one file here; it ends with one line of JSON."""

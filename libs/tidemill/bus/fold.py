@@ -111,7 +111,7 @@ class Rows:
 
 @dataclass(slots=True)
 class Snapshot:
-    """A state as arrays and plain JSON. The arrays may be views of the live state: the loop copies them."""
+    """A state as arrays and plain JSON. Both may be parts of the live state: the loop copies them."""
 
     arrays: dict[str, npt.NDArray[Any]]
     meta: dict[str, Any] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import Future
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
@@ -49,7 +50,7 @@ class Worker(Generic[State]):
         return [(self.outputs[rows.output], self.outputs[rows.output].fresh(rows)) for rows in said if len(rows)]
 
     def stored(self) -> Stored:
-        """The state as it stands, in copies."""
+        """The state as it stands, in copies: it goes on while they are written."""
         snapshot = self.fold.dump(self.state)
         return Stored(
             self.fold.digest(self.state),
@@ -57,7 +58,7 @@ class Worker(Generic[State]):
             {topic: _input_mark(place) for topic, place in self.places.items()},
             {name: output.mark for name, output in self.outputs.items()},
             {name: array.copy() for name, array in snapshot.arrays.items()},
-            snapshot.meta,
+            deepcopy(snapshot.meta),
         )
 
     def offsets(self) -> list[TopicPartition]:

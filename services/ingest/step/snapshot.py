@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from copy import deepcopy
 from functools import cache
 from hashlib import sha256
 from typing import Any
@@ -18,9 +19,9 @@ _PLAIN = ("stream", "shard", "writer", "seq", "offset", "time", "known", "newest
 
 
 def dump(state: State) -> Snapshot:
-    """The state; the arrays are copies."""
+    """The state, in copies: it goes on while they are written."""
     arrays = dict(zip(("key", "content", "time", "offset"), ids.live(state.ids), strict=True))
-    meta: dict[str, Any] = {name: getattr(state, name) for name in _PLAIN}
+    meta: dict[str, Any] = {name: deepcopy(getattr(state, name)) for name in _PLAIN}
     meta["lanes"] = [[*lane, offset, state.peak.get(lane, model.NEVER)] for lane, offset in state.passed.items()]
     meta["last"] = list(state.last)
     meta["switches"] = [[found.event.model_dump(mode="json"), found.offset] for found in state.switches.values()]

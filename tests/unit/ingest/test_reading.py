@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -166,3 +167,16 @@ def test_a_snapshot_holds_all_of_a_state() -> None:
     assert {name: array.tolist() for name, array in dump(again).arrays.items()} == {
         name: array.tolist() for name, array in dump(state).arrays.items()
     }
+
+
+def test_a_snapshot_stays_what_it_was_when_the_state_moves_on() -> None:
+    writer = Writer(Log(), bundle(), (A0, B0))
+    writer.take(arrival(A0, [*GOOD, promise("a", BASE + 5)]), arrival(B0, [promise("b", BASE + 5)]))
+    taken = dump(writer.shard.state)
+    told, seq = json.dumps(taken.meta), writer.shard.state.seq
+    writer.take(
+        arrival(A0, [event("a", "later", BASE + 30), promise("a", BASE + 40)], begin=50),
+        arrival(B0, [promise("b", BASE + 40)], begin=50),
+    )
+    assert writer.shard.state.seq > seq
+    assert json.dumps(taken.meta) == told

@@ -22,6 +22,8 @@ from tidemill.events.log import LOG_HEADER
 from tidemill.events.registry import Registry
 from tidemill.settings import Settings
 
+HOUR = 3_600_000_000
+
 
 @dataclass(frozen=True)
 class Taken:
@@ -70,6 +72,19 @@ def raw_is_accounted_for(
             assert first <= (message.offset() or 0), f"{source}: the log has a later copy than the first of {message.key()!r}"
             repeats += first != message.offset()
     return repeats
+
+
+def stream_times(rows: npt.NDArray[np.void]) -> list[int]:
+    """The stream time of each of the log's records by R7: the least of the newest known times of sources that are not idle."""
+    newest, now, found = dict[int, int](), 0, list[int]()
+    for kind, source, known in zip(*(rows[name].tolist() for name in ("kind", "source", "known")), strict=True):
+        if kind == log.EVENT:
+            newest[source] = max(known, newest.get(source, known))
+            now = max(now, min(at for at in newest.values() if at >= known - HOUR))
+        elif kind == log.PROGRESSED:
+            now = max(now, known)
+        found.append(now)
+    return found
 
 
 def taken(settings: Settings, family: str, stream: str) -> Taken:

@@ -118,6 +118,7 @@ def compare(settings: Settings, feed: Feed, late: int) -> None:
     assert audit.raw_is_accounted_for(settings, STREAM, feed.names, rows, kept) == feed.repeats > 0
     assert not [one for one in read_all(settings, [DeadLetter]) if one.event.topic.startswith("raw.")]  # type: ignore[attr-defined]
     the_switch_is_in_its_place(feed, rows)
+    assert rows["stream"].tolist() == audit.stream_times(rows)
     logged = audit.taken(settings, "log", STREAM)
     assert logged.batch.values == [message.value() for message in kept]
     assert late > 0 and logged.physical - len(logged.batch) >= late

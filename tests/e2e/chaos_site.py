@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,11 +62,9 @@ def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) ->
     """What the condition gives as soon as it is true. A broker that is away has not said no."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        try:
+        with suppress(Transient):
             if found := condition():
                 return found
-        except Transient:
-            continue
         time.sleep(0.02)
     raise AssertionError(f"{what}: not within {seconds:.0f} s")
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from confluent_kafka import Message, Producer
+from confluent_kafka.admin import AdminClient
 
 from tests.conftest import Stack
 from tests.unit.ingest import world
@@ -25,11 +26,14 @@ from tidemill.bus.consumer import read_to_end
 from tidemill.bus.control_client import Publisher
 from tidemill.bus.fold import Batch, Input
 from tidemill.bus.intake import Place, intake
+from tidemill.bus.producer import gapless
 from tidemill.events import feed, log, spec, wire
 from tidemill.events.base import Event
 from tidemill.events.deadletters import DeadLetter
+from tidemill.events.topics import stream_topics
 from tidemill.settings import Settings
 from tidemill.spec import Bundle
+from tidemill.stack.topics import ensure_topics
 
 DEADLINE = 60.0
 """Seconds; whatever does not come by then does not come."""
@@ -91,6 +95,18 @@ class Stream:
                 except BufferError:
                     self._producer.poll(0.1)
         assert self._producer.flush(30) == 0
+
+    def truncate(self, topic: str, keep: int) -> None:
+        """Lose all but the first records of a topic."""
+        kept = [message for part in read_to_end(self.settings, topic) for message in part][:keep]
+        admin = AdminClient({"bootstrap.servers": self.stack.bootstrap})
+        admin.delete_topics([topic])[topic].result(30)
+        until(lambda: topic not in admin.list_topics(timeout=10).topics, "the end of the topic")
+        row = next(row for row in stream_topics(self.name, ["a", "b"], 1) if row.name == topic)
+        until(lambda: ensure_topics(self.settings.kafka, [row]), "the topic again")
+        sender = gapless(self.settings, "test")
+        sender.send(topic, 0, [m.key() for m in kept], [m.value() or b"" for m in kept], [m.headers() for m in kept])  # type: ignore[misc]
+        assert sender.flush(30)
 
     def start(self, **environment: str) -> Ingest:
         self.lives.append(Ingest(self.stack, self.settings, self.name, environment))

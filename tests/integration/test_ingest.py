@@ -113,6 +113,32 @@ def test_a_damaged_snapshot_is_passed_over(stream: Stream) -> None:
     assert "snapshot ignored" in again.tail()
 
 
+def test_a_log_that_lost_its_end_is_written_again(stream: Stream) -> None:
+    stream.apply()
+    life = stream.start().ready()
+    stream.send("a", [stream.event("a", f"x{n}", START + n) for n in range(3_000)])
+    until(lambda: len(stream.events()) == 3_000, "all events")
+    assert life.stop() == 0
+    stream.truncate(f"log.{stream.name}", 1_000)
+    again = stream.start()
+    until(lambda: len(stream.events()) == 3_000, "the lost events")
+    assert [key for key, _ in stream.events()] == [f"x{n}" for n in range(3_000)]
+    assert '"reason": "other-input"' in again.tail()
+
+
+def test_a_log_ahead_of_its_raw_topics_stops_ingest(stream: Stream) -> None:
+    stream.apply()
+    life = stream.start().ready()
+    stream.send("a", [stream.event("a", f"x{n}", START + n) for n in range(300)])
+    until(lambda: len(stream.events()) == 300, "all events")
+    life.kill()
+    stream.truncate(f"raw.{stream.name}.a", 200)
+    again = stream.start()
+    assert again.process.wait(60) == 1
+    assert "ahead of its raw topic" in again.tail()
+    assert len(stream.events()) == 300
+
+
 def test_a_dead_writers_late_batch_is_void(stream: Stream) -> None:
     stream.apply()
     stream.start().ready()

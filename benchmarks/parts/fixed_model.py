@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from tidemill.bus.control_client import Follower, Publisher
 from tidemill.events.fixed import dtype_of
@@ -35,12 +34,10 @@ def usecase(source: Path, into: Path, stream: str) -> Path:
     """A copy of the use case under another stream's name. A live stream's events are of today."""
     folder = into / stream
     shutil.copytree(source, folder)
-    spec = yaml.safe_load((folder / "stream.yaml").read_text())
-    spec["stream"] = stream
-    (folder / "stream.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
-    model = yaml.safe_load((folder / "models" / "late-arrival.yaml").read_text())
-    model["trigger"] = f"{stream}.departure"
-    (folder / "models" / "late-arrival.yaml").write_text(yaml.safe_dump(model, sort_keys=False))
+    for file, line in (("stream.yaml", "stream: "), ("models/late-arrival.yaml", "trigger: ")):
+        text = (folder / file).read_text()
+        assert f"\n{line}flights" in text, f"{file} names its stream no more as {line!r}"
+        (folder / file).write_text(text.replace(f"\n{line}flights", f"\n{line}{stream}"))
     return folder
 
 

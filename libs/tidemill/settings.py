@@ -52,6 +52,8 @@ class Settings(BaseModel):
     """Which streams the data-plane services of this process take part in: a regular expression for the whole name."""
     snapshot_seconds: float = Field(default=20, gt=0)
     """How often a data-plane service writes its state, if anything came."""
+    dead_share: float = Field(default=0.5, ge=0, le=1)
+    """A data-plane service stops when more than this share of its newest input cannot be taken; 1: never."""
     librdkafka: dict[str, str] = Field(default_factory=dict)
     """Handed to every Kafka client as it is, after our own values."""
 

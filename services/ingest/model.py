@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -39,6 +39,8 @@ class Arrival:
     values: Sequence[bytes | None]
     origins: Sequence[Any]
     """What the adapter needs to write a dead letter of each; nobody else looks into it."""
+    unframed: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    """By index: why it cannot be known which schema wrote a record, and what to tell of it."""
 
 
 @dataclass(frozen=True, slots=True)

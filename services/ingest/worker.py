@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from services.ingest.adapters.answers import Answers
 from services.ingest.adapters.control import Catalogue
+from services.ingest.adapters.framing import prefixed
 from services.ingest.adapters.log import LogReader, LogWriter
 from services.ingest.adapters.raw import RawTopics
 from services.ingest.adapters.shelf import States
@@ -22,6 +23,7 @@ from services.ingest.model import Arrival, State, Switched
 from services.ingest.settings import Limits
 from services.ingest.step import Plan, Shard, adopt, barrier, begin, compiled, step, unknown_ids
 from tidemill.bus.control_client import Publisher
+from tidemill.bus.limit import DeadShare
 from tidemill.bus.metrics import RETRIES
 from tidemill.errors import Transient
 from tidemill.events.registry import Registry, UnknownSchema
@@ -94,7 +96,8 @@ class Worker(threading.Thread):
     def _work(self) -> None:
         bundle = self._spec()
         state, shards = self._patiently(partial(self._open, bundle))
-        teller = Teller(state, self._writer, self._states, self._switches, self._ports.answers, self._ports.limits)
+        dead = DeadShare(self._ports.settings.dead_share)
+        teller = Teller(state, self._writer, self._states, self._switches, self._ports.answers, self._ports.limits, dead)
         for switched in state.switches.values():  # the process may have died between an append and saying it
             self._patiently(partial(self._say_again, switched))
         shard = self._begin(state, bundle, shards, teller)
@@ -144,8 +147,9 @@ class Worker(threading.Thread):
         if bundle is not None and shard.state.bundle is not None and bundle.digest != shard.state.bundle.digest:
             shard = self._begin(shard.state, bundle, shard.plan.shards, teller)
         asked = time.time_ns()
-        arrivals = self._raw.take(limits.batch, limits.poll)
+        taken = self._raw.take(limits.batch, limits.poll)
         polled = time.time_ns()
+        arrivals = [self._patiently(partial(prefixed, arrival, self._ports.registry)) for arrival in taken]
         for arrival in arrivals:
             self._patiently(partial(self._learn, shard.plan, arrival))
         due = self._patiently(partial(self._switches.due, shard.state, shard.plan.shards, polled // 1000))

@@ -85,12 +85,12 @@ class Stream:
         said = feed.Progressed(source=source, until=until, ended=ended)
         return wire.frame(self.ids[feed.Progressed.full_name()], wire.datum(said))
 
-    def send(self, source: str, values: Iterable[bytes | None]) -> None:
-        """Append raw values, acknowledged."""
+    def send(self, source: str, values: Iterable[bytes | None], headers: dict[str, bytes] | None = None) -> None:
+        """Append raw values, acknowledged; `headers` are each one's."""
         for value in values:
             while True:
                 try:
-                    self._producer.produce(f"raw.{self.name}.{source}", value, partition=0)
+                    self._producer.produce(f"raw.{self.name}.{source}", value, partition=0, headers=headers or {})
                     break
                 except BufferError:
                     self._producer.poll(0.1)

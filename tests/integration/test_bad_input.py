@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -21,8 +22,6 @@ FOREIGN = {"type": "record", "name": "Foreign", "namespace": "world", "fields": 
 
 @pytest.fixture(scope="module")
 def stream(stack: Stack) -> Iterator[Stream]:
-    import uuid
-
     made = Stream(
         stack,
         f"t-{uuid.uuid4().hex[:10]}",
@@ -206,6 +205,21 @@ def test_bad_raw_records_become_dead_letters_and_their_neighbours_events(ingest:
     assert (one.topic, one.partition, one.value, one.service, one.attempt) == (f"raw.{stream.name}.a", 0, None, "ingest", 0)
 
 
+def test_a_schema_id_in_a_header_counts_as_one_before_the_datum(ingest: Ingest, stream: Stream) -> None:
+    whole, place = stream.event("a", "raw-header", START), _next(stream, "a")
+    header = wire.SCHEMA_ID_HEADER
+    stream.send("a", [whole[5:]], {header: whole[:5]})
+    stream.send("a", [whole])
+    stream.send("a", [whole], {header: b"odd"})
+    stream.send("a", [whole], {header: b"\1" + bytes(16)})
+    stream.send("a", [None], {header: whole[:5]})
+    until(lambda: ("a", place + 4) in stream.dead(), "the dead letters")
+    assert dict(stream.events())["raw-header"] == whole
+    reasons = {at: stream.dead()["a", place + at].reason for at in (2, 3, 4)}
+    assert reasons == {2: errors.UNDECODABLE, 3: errors.UNKNOWN_SCHEMA, 4: errors.UNDECODABLE}
+    assert [one.name for one in stream.dead()["a", place + 2].headers] == [header]
+
+
 def test_raw_records_events_dead_letters_and_duplicates_reconcile(ingest: Ingest, stream: Stream) -> None:
     """After everything above: what was sent is in the log, dead, or there twice."""
     found = ingest.metrics()
@@ -251,3 +265,18 @@ def _next(stream: Stream, source: str) -> int:
 def _metric(text: str, name: str, topic: str) -> float:
     lines = [line for line in text.splitlines() if line.startswith(name) and f'topic="{topic}"' in line]
     return sum(float(re.split(r"\s", line)[-1]) for line in lines)
+
+
+def test_a_stream_most_of_which_dies_stops_ingest_until_somebody_says_to_go_on(stack: Stack) -> None:
+    made = Stream(stack, f"t-{uuid.uuid4().hex[:10]}")
+    made.apply()
+    try:
+        life = made.start().ready()
+        made.send("a", [*([b"no avro"] * 300), made.event("a", "behind", START)])
+        assert life.process.wait(60) == 1
+        assert "TooManyDead" in life.tail()
+        made.start(TIDEMILL_DEAD_SHARE="1").ready()
+        until(lambda: "behind" in dict(made.events()), "what comes behind")
+        assert len(made.dead()) == 300
+    finally:
+        made.end()

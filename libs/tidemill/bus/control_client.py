@@ -204,7 +204,7 @@ def read_all(
 def _decode(message: Message, registry: Registry, kinds: tuple[type[Event], ...]) -> Heard | None:
     topic, partition, offset = str(message.topic()), message.partition() or 0, message.offset() or 0
     try:
-        event = wire.decode(message.value() or b"", registry)
+        event = wire.decode(message.value() or b"", registry, cast(envelope.Headers, message.headers()))
     except Rejected as error:
         log.warning("record left out", extra={"topic": topic, "offset": offset, "reason": error.reason})
         return None

@@ -7,8 +7,6 @@ from typing import Final
 
 WINDOW: Final = 10_000
 """Newest records that are looked at."""
-LARGEST_SHARE: Final = 0.5
-"""A stream may be bad; when more than half of it is, something is wrong that dead letters will not cure."""
 LEAST: Final = 200
 """Dead records before the share means anything."""
 
@@ -18,19 +16,26 @@ class TooManyDead(RuntimeError):
 
 
 class DeadShare:
-    """Counts how much of a service's newest input could not be taken."""
+    """Counts how much of a service's newest input could not be taken.
 
-    def __init__(self, share: float = LARGEST_SHARE, window: int = WINDOW, least: int = LEAST) -> None:
+    A stream may be bad; when more than `share` of it is, something is wrong that dead letters will not cure.
+    """
+
+    def __init__(self, share: float, window: int = WINDOW, least: int = LEAST) -> None:
         self._share, self._window, self._least = share, window, least
         self._counts: deque[tuple[int, int]] = deque()
         self._records = self._dead = 0
 
     def count(self, records: int, dead: int) -> None:
         """`dead` of the next `records` could not be taken; raises TooManyDead."""
+        if not records and not dead:
+            return
         self._counts.append((records, dead))
         self._records, self._dead = self._records + records, self._dead + dead
         while self._records - self._counts[0][0] >= self._window:
             old_records, old_dead = self._counts.popleft()
             self._records, self._dead = self._records - old_records, self._dead - old_dead
         if self._dead >= self._least and self._dead > self._share * self._records:
-            raise TooManyDead(f"{self._dead} of the newest {self._records} records could not be taken: see the dead letters")
+            raise TooManyDead(
+                f"{self._dead} of the newest {self._records} records could not be taken: see the dead letters. To go on all the same, set TIDEMILL_DEAD_SHARE=1"
+            )

@@ -112,7 +112,7 @@ class Loop(Generic[State]):
         self._lookup = Lookup(browser(settings, fold.name))
         self._schemas = Registry(settings.schema_registry)
         self._writer = ThreadPoolExecutor(1, "snapshot")
-        self._dead = DeadShare()
+        self._dead = DeadShare(settings.dead_share)
         self._chores_at = 0.0
 
     def go(self) -> None:

@@ -24,9 +24,9 @@ _BUSY = (408, 409, 423, 429)  # 409 on a registration is judged by its own code,
 
 
 class UnknownSchema(Rejected):
-    """The registry answers, and has no schema of this id."""
+    """The registry answers, and has no schema of this id or GUID."""
 
-    def __init__(self, schema_id: int) -> None:
+    def __init__(self, schema_id: int | str) -> None:
         super().__init__("unknown-schema", f"the registry has no schema with id {schema_id}")
 
 
@@ -41,6 +41,7 @@ class Registry:
         self._timeout = timeout
         self._schemas: dict[int, dict[str, Any]] = {}
         self._ids: dict[str, int] = {}
+        self._guids: dict[str, int] = {}
         self._lock = threading.RLock()
 
     def schema(self, schema_id: int) -> dict[str, Any]:
@@ -52,6 +53,16 @@ class Registry:
                     raise UnknownSchema(schema_id)
                 self._schemas[schema_id] = _record(json.loads(answer["schema"]))
             return self._schemas[schema_id]
+
+    def id_of_guid(self, guid: str) -> int:
+        """The id of a schema by its GUID; raises UnknownSchema also where the registry knows no GUIDs, and Transient."""
+        with self._lock:
+            if guid not in self._guids:
+                answer = self._call("GET", f"/schemas/guids/{guid}/ids")
+                if not answer:
+                    raise UnknownSchema(guid)
+                self._guids[guid] = int(answer[0]["id"])
+            return self._guids[guid]
 
     def register(self, subject: str, schema: dict[str, Any], compatibility: str | None = None) -> int:
         """The id of the schema as (perhaps new) version of the subject.

@@ -1,10 +1,16 @@
-"""Confluent's framing: one magic byte 0, the schema's id in 4 bytes big-endian, the Avro datum."""
+"""Confluent's framing: one magic byte 0, the schema's id in 4 bytes big-endian, the Avro datum.
+
+What stands before the datum may stand in a header instead, there also as magic byte 1 and the schema's GUID. Both are read; the
+prefix is written.
+"""
 
 from __future__ import annotations
 
 import importlib
 import io
 import struct
+import uuid
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +36,10 @@ _BAD_BYTES = (
     RecursionError,
     SchemaResolutionError,
 )  # all that fastavro was seen to raise on bytes that are not the schema's
+SCHEMA_ID_HEADER = "__value_schema_id"
+"""https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format"""
 _PREFIX = struct.Struct(">BI")
+_GUID = struct.Struct(">B16s")
 _UNFRAMED = b"\xff" * 5
 
 
@@ -53,6 +62,23 @@ def schema_ids(values: list[bytes]) -> npt.NDArray[np.int64]:
     return np.where(found["magic"] == 0, found["id"].astype(np.int64), -1)
 
 
+def prefixed(value: bytes, head: bytes, registry: Registry) -> bytes:
+    """The value of a record whose schema id stands in its header `head`, in the form that has it before the datum.
+
+    Raises Rejected (`not-framed`, `unknown-schema`) and Transient.
+    """
+    if len(head) == _PREFIX.size and head[0] == 0:
+        return head + value
+    if len(head) == _GUID.size and head[0] == 1:
+        return frame(registry.id_of_guid(str(uuid.UUID(bytes=head[1:]))), value)
+    raise Rejected("not-framed", f"the header {SCHEMA_ID_HEADER} of {len(head)} bytes holds neither a schema's id nor its GUID")
+
+
+def schema_id_header(headers: Iterable[tuple[str, bytes | None]] | None) -> bytes | None:
+    """The header that holds the value's schema id, if there is one."""
+    return next((value for name, value in headers or () if name == SCHEMA_ID_HEADER), None)
+
+
 def encode(event: Event, registry: Registry) -> bytes:
     """An event's value."""
     return frame(registry.id_of(type(event)), datum(event))
@@ -65,11 +91,13 @@ def datum(event: Event) -> bytes:
     return out.getvalue()
 
 
-def decode(value: bytes, registry: Registry) -> Event | dict[str, Any]:
+def decode(value: bytes, registry: Registry, headers: Iterable[tuple[str, bytes | None]] | None = None) -> Event | dict[str, Any]:
     """The event of a value, as the newest schema known here reads it; a plain dict where it is none of our types.
 
     Raises Rejected (`not-framed`, `unknown-schema`, `undecodable`) and Transient.
     """
+    head = schema_id_header(headers)
+    value = value if head is None else prefixed(value, head, registry)
     written = registry.schema(schema_id(value))
     kind = event_type(f"{written.get('namespace', '')}.{written.get('name', '')}")
     row = decode_datum(value[5:], _parse(written), parsed(kind) if kind else None)

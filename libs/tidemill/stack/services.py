@@ -65,6 +65,7 @@ def environment(settings: Settings, postgres_dsn: str | None, http_port: int) ->
         "TRACE_SAMPLE": str(settings.trace_sample),
         "STREAMS": settings.streams,
         "SNAPSHOT_SECONDS": str(settings.snapshot_seconds),
+        "DEAD_SHARE": str(settings.dead_share),
     }
     told |= {f"LIBRDKAFKA__{name}": value for name, value in settings.librdkafka.items()}
     compiled = os.environ.get("NUMBA_CACHE_DIR") or str(cache_dir() / "numba")  # kernels outlive a data directory

@@ -20,6 +20,7 @@ from services.ingest.settings import Limits
 from services.ingest.step import Output, Plan, Records, Repeats
 from tidemill import telemetry
 from tidemill.bus import metrics
+from tidemill.bus.limit import DeadShare
 from tidemill.bus.snapshot import fingerprint
 
 
@@ -27,10 +28,10 @@ class Teller:
     """The output side of one shard. Not for several threads."""
 
     def __init__(
-        self, state: State, writer: LogWriter, states: States, switches: Switches, answers: Answers, limits: Limits
+        self, state: State, writer: LogWriter, states: States, switches: Switches, answers: Answers, limits: Limits, dead: DeadShare
     ) -> None:
         self._state, self._writer, self._states = state, writer, states
-        self._switches, self._answers, self._limits = switches, answers, limits
+        self._switches, self._answers, self._limits, self._dead = switches, answers, limits, dead
         self._newest = ""
         """Fingerprint of the log's last record."""
         self._stored = (state.seq, time.monotonic())
@@ -45,7 +46,7 @@ class Teller:
     def tell(self, out: Output, plan: Plan, arrivals: Sequence[Arrival], asked: int, polled: int) -> None:
         """All that one step said about these arrivals, which were asked for at `asked` and there at `polled` (ns).
 
-        Raises DeliveryError, Transient.
+        Raises DeliveryError, Transient, TooManyDead.
         """
         stepped = telemetry.now()
         self._bury(out.dead, polled)
@@ -60,6 +61,7 @@ class Teller:
         self._traces.clear()
         self._count(out, plan, arrivals)
         self._tidy()
+        self._dead.count(out.read, len(out.dead))
 
     def drain(self, seconds: float) -> None:
         """Have the broker take all that was said, and keep a snapshot."""

@@ -57,6 +57,7 @@ def step(
     out, warned = Output(), Counter[tuple[str, str]]()
     for arrival in arrivals:
         found = read(shard.plan, arrival)
+        out.read += len(found.rows) + len(found.promises) + len(found.dead)
         out.dead += found.dead
         out.dead += shard.merge.arrive(arrival.lane, found.rows, found.promises, now)
         warned += found.warned

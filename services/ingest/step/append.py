@@ -43,6 +43,8 @@ class Repeats:
 class Output:
     """What one step says, in order. The dead letters come first: the log may not move past them unsaid."""
 
+    read: int = 0
+    """How many of the records that arrived are this shard's."""
     dead: list[Dead] = field(default_factory=list)
     records: list[Records] = field(default_factory=list)
     repeats: list[Repeats] = field(default_factory=list)

@@ -26,7 +26,8 @@ Index = npt.NDArray[np.intp]
 
 _PROMISE = fastavro.parse_schema(Progressed.SCHEMA, named_schemas={})
 _TOO_LARGE: Final = -2
-"""Stands for a schema id, as -1 does for none."""
+_UNFRAMED: Final = -3
+"""These stand for a schema id, as -1 does for none."""
 
 
 @dataclass
@@ -44,13 +45,13 @@ class Read:
 def unknown_ids(plan: Plan, arrival: Arrival) -> list[int]:
     """The schema ids that must be looked up (Source.learn) before `read`."""
     known = plan.sources[arrival.lane.source].readers
-    return [found for found in np.unique(_schema_ids(arrival.values)).tolist() if found >= 0 and found not in known]
+    return [found for found in np.unique(_schema_ids(arrival)).tolist() if found >= 0 and found not in known]
 
 
 def read(plan: Plan, arrival: Arrival) -> Read:
     """Decode and judge one lane's records; those of other shards are left out."""
     source, out, parts = plan.sources[arrival.lane.source], Read(), []
-    ids = _schema_ids(arrival.values)
+    ids = _schema_ids(arrival)
     ids[_sizes(arrival.values) > plan.max_bytes] = _TOO_LARGE
     for schema_id in np.unique(ids).tolist():
         index = np.flatnonzero(ids == schema_id)
@@ -59,6 +60,9 @@ def read(plan: Plan, arrival: Arrival) -> Read:
             parts.append(_events(plan, source, reader, arrival, index, out))
         elif reader == PROMISE:
             out.promises += _promises(plan, arrival, index, out)
+        elif schema_id == _UNFRAMED:
+            for i in index.tolist():
+                out.dead += _refused(plan, arrival, np.array([i]), *arrival.unframed[i])
         else:
             out.dead += _refused(plan, arrival, index, *_why(schema_id, reader, plan.max_bytes))
     out.rows = _in_order(parts)
@@ -67,8 +71,10 @@ def read(plan: Plan, arrival: Arrival) -> Read:
     return out
 
 
-def _schema_ids(values: Sequence[bytes | None]) -> I64:
-    return wire.schema_ids([value or b"" for value in values])
+def _schema_ids(arrival: Arrival) -> I64:
+    ids = wire.schema_ids([value or b"" for value in arrival.values])
+    ids[list(arrival.unframed)] = _UNFRAMED
+    return ids
 
 
 def _sizes(values: Sequence[bytes | None]) -> I64:

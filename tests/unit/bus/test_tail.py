@@ -108,5 +108,6 @@ def test_a_service_stops_when_most_of_its_newest_input_dies() -> None:
 def test_few_dead_records_never_stop_a_service() -> None:
     share = DeadShare(share=0.5, window=1000, least=100)
     share.count(60, 60)
+    share.count(0, 0)
     share.count(1000, 0)
     share.count(99, 99)

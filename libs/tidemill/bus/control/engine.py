@@ -211,7 +211,7 @@ class Engine:
         self.planned.set()
 
     def _decode(self, record: Record) -> Event:
-        event = wire.decode(record.value or b"", self._registry)
+        event = wire.decode(record.value or b"", self._registry, record.headers)
         if not isinstance(event, Event) or type(event) not in self.service.handlers or topic_name(type(event)) != record.topic:
             raise Rejected("wrong-type", f"{type(event).__name__} does not belong into {record.topic}")
         return event

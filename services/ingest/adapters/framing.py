@@ -1,0 +1,34 @@
+"""Raw records whose schema id stands in a header, in the form that the log has: the id before the datum."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from confluent_kafka import Message
+
+from services.ingest import errors
+from services.ingest.model import Arrival
+from tidemill.errors import Rejected
+from tidemill.events import wire
+from tidemill.events.registry import Registry, UnknownSchema
+
+
+def prefixed(arrival: Arrival, registry: Registry) -> Arrival:
+    """The same records, each with its schema id before its datum. Raises Transient.
+
+    A record without headers costs no Python call; one without a value stays as it is.
+    """
+    headers: list[Any] = list(map(Message.headers, arrival.origins))
+    found = {at: value or b"" for at, head in enumerate(headers) if head for name, value in head if name == wire.SCHEMA_ID_HEADER}
+    if not found:
+        return arrival
+    values, unframed = list(arrival.values), {}
+    for at, head in found.items():
+        if (value := values[at]) is None:
+            continue
+        try:
+            values[at] = wire.prefixed(value, head, registry)
+        except Rejected as error:
+            unframed[at] = (errors.UNKNOWN_SCHEMA if isinstance(error, UnknownSchema) else errors.UNDECODABLE, error.message)
+    return replace(arrival, values=values, unframed=unframed)

@@ -132,9 +132,13 @@ def _propose(event: VersionRegistered, gates: list[GateResult], author: str, pol
 def _verified(event: DecisionSubmitted, proposal: Proposal, ports: Ports) -> tuple[str, str]:
     """(approver, reason) of a decision that holds; Rejected otherwise."""
     try:
-        approver, said = verify_one(event.envelope, ports.keys, proposal.policy.group, proposal.subject, now_us=ports.meta.now)
+        approver, said = verify_one(event.envelope, ports.keys, proposal.policy, proposal.subject, now_us=ports.meta.now)
     except Refused as error:
         raise Rejected(error.reason, f"decision about {event.approval}: {error.message}") from error
+    if not proposal.asked(said):
+        raise Rejected(
+            "other-statement", f"decision about {event.approval}: the signed statement is not the one that was asked for"
+        )
     predicate = said.predicate
     if (approver, predicate.verdict, predicate.reason) != (event.approver, event.verdict, event.reason):
         raise Rejected("not-what-was-signed", f"decision about {event.approval}: the event says something else than its envelope")

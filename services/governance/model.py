@@ -7,6 +7,7 @@ from typing import Literal
 
 from tidemill.events.governance import ApprovalDecided, ApprovalRequested, RolloutOrdered
 from tidemill.trust.decision import Policy, Subject
+from tidemill.trust.statement import Statement, parse
 
 Verdict = Literal["approved", "rejected", "lapsed"]
 State = Literal["open", "approved", "rejected", "lapsed"]
@@ -24,22 +25,17 @@ class Proposal:
     @property
     def subject(self) -> Subject:
         """What a decision must be about."""
-        request = self.request
-        return Subject(
-            request.stream,
-            request.model,
-            request.version,
-            request.artifact,
-            request.report,
-            request.action,
-            request.rollout,
-            request.approval,
-        )
+        return Subject.of(self.request)
 
     @property
     def policy(self) -> Policy:
         """Whose decision counts."""
-        return Policy(self.request.group, self.request.required)
+        return Policy(self.request.group, self.request.required, self.request.author)
+
+    def asked(self, said: Statement) -> bool:
+        """Whether a statement is the one that was asked for, but for verdict and reason: its requester, author and expiry too."""
+        verdict, reason = said.predicate.verdict, said.predicate.reason
+        return parse(self.request.statement.encode()).decided(verdict, reason) == said
 
     @property
     def complete(self) -> bool:

@@ -10,8 +10,9 @@ from tidemill.errors import Refused
 from tidemill.events import governance, ingest, serving
 from tidemill.events.identity import event_id
 from tidemill.events.log import ModelSwitched, SwitchAction
+from tidemill.models.rollout import decided
 from tidemill.spec import Bundle
-from tidemill.trust.decision import Policy, Subject, Verified, verify
+from tidemill.trust.decision import Verified
 from tidemill.trust.keys import KeyRing
 
 
@@ -135,14 +136,9 @@ def _checked(order: Order, rollouts: Rollouts, bundle: Bundle | None, ring: KeyR
 
 
 def _verified(said: governance.RolloutOrdered, bundle: Bundle | None, ring: KeyRing) -> Verified:
-    """By the adopted spec's policy, not by what the order claims of it."""
-    model = bundle.models.get(said.model) if bundle else None
-    if model is None:
-        raise Refused("unknown-model", f"the spec has no model {said.model!r}")
     if said.action not in get_args(SwitchAction):
         raise Refused("unknown-action", f"{said.action!r} is none of {', '.join(get_args(SwitchAction))}")
-    about = Subject(said.stream, said.model, said.version, said.artifact, said.report, said.action, said.rollout, said.approval)
-    return verify(said.envelopes, ring, Policy(model.approval.approvers[0], model.approval.required), about)
+    return decided(said, bundle, ring)
 
 
 def _switched(said: governance.RolloutOrdered, verified: Verified) -> ModelSwitched:

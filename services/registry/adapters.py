@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, astuple
 from typing import Any
 
@@ -11,7 +12,9 @@ from psycopg_pool import ConnectionPool
 from services.registry.handlers import Ports
 from services.registry.model import Switch
 from tidemill.bus.control import Transaction
+from tidemill.events.governance import ApprovalRequested
 from tidemill.events.registry_facts import VersionRegistered
+from tidemill.trust.keys import KeyRing
 
 MIGRATIONS = (
     """
@@ -24,6 +27,7 @@ MIGRATIONS = (
         position bigint NOT NULL, effective_at bigint NOT NULL, approval text NOT NULL, run text NOT NULL,
         PRIMARY KEY (model, partition, position));
     """,
+    "CREATE TABLE requests (approval text PRIMARY KEY, approved boolean NOT NULL DEFAULT false, fact jsonb NOT NULL)",
 )
 
 
@@ -94,9 +98,39 @@ class SwitchTable:
         self._tx.execute(f"INSERT INTO switches ({columns}) VALUES ({places}) ON CONFLICT DO NOTHING", astuple(switch))  # noqa: S608
 
 
-def ports(tx: Transaction) -> Ports:
-    """The handlers' ports on one transaction."""
-    return Ports(VersionTable(tx), AliasTable(tx), SwitchTable(tx))
+class RequestTable:
+    """`handlers.Requests` in PostgreSQL."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    def get(self, approval: str) -> ApprovalRequested | None:
+        """The request of that id."""
+        row = self._tx.execute("SELECT fact FROM requests WHERE approval = %s", (approval,)).fetchone()
+        return ApprovalRequested.model_validate(row[0]) if row else None
+
+    def add(self, request: ApprovalRequested) -> None:
+        """Keep a request; the first of an id counts."""
+        query = "INSERT INTO requests (approval, fact) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+        self._tx.execute(query, (request.approval, request.model_dump_json()))
+
+    def approve(self, approval: str) -> None:
+        """People have approved what it asks."""
+        self._tx.execute("UPDATE requests SET approved = true WHERE approval = %s", (approval,))
+
+    def approved(self, approval: str) -> ApprovalRequested | None:
+        """The request, where people have approved it."""
+        row = self._tx.execute("SELECT fact FROM requests WHERE approval = %s AND approved", (approval,)).fetchone()
+        return ApprovalRequested.model_validate(row[0]) if row else None
+
+
+def ports_with(keys: KeyRing) -> Callable[[Transaction], Ports]:
+    """The handlers' ports, with the pinned keys, as a function of a transaction."""
+
+    def ports(tx: Transaction) -> Ports:
+        return Ports(VersionTable(tx), AliasTable(tx), SwitchTable(tx), RequestTable(tx), keys)
+
+    return ports
 
 
 class Shelf:

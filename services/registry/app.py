@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from services.registry import handlers
-from services.registry.adapters import MIGRATIONS, ports
+from services.registry.adapters import MIGRATIONS, ports_with
 from services.registry.api import router
 from tidemill.bus.control import ControlService, run
 from tidemill.events import governance, ingest, training
 from tidemill.settings import Settings
+from tidemill.trust.keys import KeyRing
 
 
-def build() -> ControlService:
-    """The service: what it hears, and what it does about it."""
+def build(settings: Settings) -> ControlService:
+    """The service: what it hears, and what it does about it. The pinned keys are read once, at the start."""
     return ControlService(
         name="registry",
         handlers={
@@ -20,7 +21,7 @@ def build() -> ControlService:
             governance.ApprovalDecided: handlers.on_approval_decided,
             ingest.SwitchAppended: handlers.on_switch_appended,
         },
-        ports=ports,
+        ports=ports_with(KeyRing.load(settings.trust_dir)),
         migrations=MIGRATIONS,
         http=router,
     )
@@ -28,4 +29,5 @@ def build() -> ControlService:
 
 def main() -> None:
     """Run it until SIGTERM."""
-    run(build(), Settings.load())
+    settings = Settings.load()
+    run(build(settings), settings)

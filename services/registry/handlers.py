@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.registry.model import CANDIDATE, CHAMPION, Switch
+from services.registry.model import CANDIDATE, CHAMPION, Switch, verify_verdict
 from tidemill.bus.control import Parked
+from tidemill.errors import Refused, Rejected
 from tidemill.events.governance import ApprovalDecided, ApprovalRequested
 from tidemill.events.ingest import SwitchAppended
 from tidemill.events.registry_facts import AliasChanged, VersionRegistered
 from tidemill.events.training import RunCompleted
+from tidemill.trust.keys import KeyRing
 
 
 class Versions(Protocol):
@@ -35,6 +37,15 @@ class Switches(Protocol):
     def add(self, switch: Switch) -> None: ...
 
 
+class Requests(Protocol):
+    """All approval requests, and which of them people have approved."""
+
+    def get(self, approval: str) -> ApprovalRequested | None: ...
+    def add(self, request: ApprovalRequested) -> None: ...
+    def approve(self, approval: str) -> None: ...
+    def approved(self, approval: str) -> ApprovalRequested | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """All that a handler may touch."""
@@ -42,6 +53,8 @@ class Ports:
     versions: Versions
     aliases: Aliases
     switches: Switches
+    requests: Requests
+    keys: KeyRing
 
 
 def on_run_completed(event: RunCompleted, ports: Ports) -> list[VersionRegistered]:
@@ -57,12 +70,23 @@ def on_run_completed(event: RunCompleted, ports: Ports) -> list[VersionRegistere
 def on_approval_requested(event: ApprovalRequested, ports: Ports) -> list[AliasChanged]:
     """The version that waits for people is the candidate."""
     _must_exist(event.model, event.version, ports)
+    ports.requests.add(event)
     return _move(ports, event, CANDIDATE, event.version, rollout=event.rollout)
 
 
 def on_approval_decided(event: ApprovalDecided, ports: Ports) -> list[AliasChanged]:
-    """What was not approved is no candidate any more."""
-    if event.verdict == "approved" or ports.aliases.get(event.model, CANDIDATE) != event.version:
+    """What was not approved is no candidate any more; what was may become champion. Signatures are verified, not believed."""
+    request = ports.requests.get(event.approval)
+    if request is None:
+        raise Parked(f"approval request {event.approval}", after=ApprovalRequested)
+    try:
+        verify_verdict(event, request, ports.keys)
+    except Refused as error:
+        raise Rejected(error.reason, f"verdict on {event.approval}: {error.message}") from error
+    if event.verdict == "approved":
+        ports.requests.approve(event.approval)
+        return []
+    if ports.aliases.get(event.model, CANDIDATE) != event.version:
         return []
     return _move(ports, event, CANDIDATE, None)
 
@@ -70,6 +94,11 @@ def on_approval_decided(event: ApprovalDecided, ports: Ports) -> list[AliasChang
 def on_switch_appended(event: SwitchAppended, ports: Ports) -> list[AliasChanged]:
     """The version serves from this place on: it is the champion, and no candidate any more."""
     _must_exist(event.model, event.version, ports)
+    approved = ports.requests.approved(event.approval)
+    if approved is None:
+        raise Parked(f"people's approval {event.approval}", after=ApprovalDecided)
+    if (approved.model, approved.version, approved.artifact) != (event.model, event.version, event.artifact):
+        raise Rejected("other-subject", f"approval {event.approval} is not about this version of {event.model}")
     ports.switches.add(
         Switch(
             stream=event.stream,

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tidemill.errors import Refused
+from tidemill.events.governance import ApprovalDecided, ApprovalRequested
+from tidemill.trust.decision import Policy, Subject, verify, verify_one
+from tidemill.trust.keys import KeyRing
+
 CANDIDATE, CHAMPION = "candidate", "champion"
 
 
@@ -33,3 +38,14 @@ def served_at_time(switches: Sequence[Switch], time: int) -> Switch | None:
     """The switch in force at an event time (microseconds); None before the first."""
     before = [switch for switch in switches if switch.effective_at <= time]
     return max(before, key=lambda switch: (switch.effective_at, switch.rollout), default=None)
+
+
+def verify_verdict(event: ApprovalDecided, request: ApprovalRequested, ring: KeyRing) -> None:
+    """Refused unless those whom the request asks have signed what `event` says of it; a lapse is nobody's decision."""
+    policy, subject = Policy(request.group, request.required, request.author), Subject.of(request)
+    if event.verdict == "approved":
+        verify(event.envelopes, ring, policy, subject, now_us=event.decided_at)
+    elif event.verdict == "rejected":
+        signed = [verify_one(text, ring, policy, subject, now_us=event.decided_at) for text in event.envelopes]
+        if not any(said.predicate.verdict == "reject" for _, said in signed):
+            raise Refused("not-rejected", "nobody has signed a rejection")

@@ -10,12 +10,11 @@ import numpy as np
 
 from services.serving.model import Kind, State
 from services.serving.scorers import Scorers
-from services.serving.step import PREDICTIONS, SHADOWS, step, switch_of
+from services.serving.step import PREDICTIONS, SHADOWS, step, turned, turning
 from tidemill.bus.fold import Batch, Input, OutputTopic, Rows, Snapshot
 from tidemill.errors import Refused, Rejected
 from tidemill.events import wire
-from tidemill.events.log import ModelSwitched
-from tidemill.models.rollout import Roster, decided
+from tidemill.models.rollout import Roster
 from tidemill.trust.keys import KeyRing
 
 log = logging.getLogger(__name__)
@@ -57,11 +56,11 @@ class Serving:
         for number in np.unique(ids).tolist():
             if number >= 0 and number not in self._kinds:
                 self._kinds[number] = Kind.of(self._schemas.schema(number))
-        for artifact in state.roster.artifacts():
-            self._scorers.load(artifact)
-        switches = [number for number, kind in self._kinds.items() if kind.name == ModelSwitched.full_name()]
-        for at in np.flatnonzero(np.isin(ids, switches)).tolist():
-            self._load_switched(state.roster, switch_of(batch.values[at]))
+        self._load(state.roster)
+        roster, names = state.roster, turning(ids, self._kinds)
+        for at in np.flatnonzero(np.isin(ids, list(names))).tolist():
+            roster = self._turned(roster, names[int(ids[at])], batch, at)
+            self._load(roster)
 
     def step(self, state: State, batch: Batch) -> tuple[State, list[Rows]]:
         """See `step`."""
@@ -79,16 +78,18 @@ class Serving:
         """The state of `dump`."""
         return State(Roster.from_json(snapshot.meta["roster"]), dict(snapshot.meta["seqs"]))
 
-    def _load_switched(self, roster: Roster, switch: ModelSwitched) -> None:
-        """Load what a switch names, if it holds. One that does not is ignored by the step, and said here."""
-        said = {"model": switch.model, "version": switch.version, "rollout": switch.rollout}
-        model = roster.models.get(switch.model)
+    def _turned(self, roster: Roster, name: str, batch: Batch, at: int) -> Roster:
+        """The roster behind a control record. A switch that does not hold is ignored by the step, and said here."""
         try:
-            if model is not None:
-                decided(switch, roster.stream, model, self._ring)
-            if switch.action != "revoke":
-                self._scorers.load(switch.artifact)
+            return turned(roster, name, batch, at, self._ring)
         except Refused as error:
-            log.error("switch ignored", extra=said | {"reason": error.reason, "why": error.message})
-        except Rejected as error:  # an approved artifact that is damaged: nothing may be served by it, and nothing be skipped
-            raise RuntimeError(f"version {switch.version} of {switch.model} cannot be loaded: {error}") from error
+            place = {"stream": batch.stream, "partition": batch.partition, "offset": int(batch.offsets[at])}
+            log.error("switch ignored", extra=place | {"reason": error.reason, "why": error.message})
+            return roster
+
+    def _load(self, roster: Roster) -> None:
+        for artifact in roster.artifacts():
+            try:
+                self._scorers.load(artifact)
+            except Rejected as error:  # approved, but damaged: nothing may be served by it, and nothing be skipped
+                raise RuntimeError(f"artifact {artifact} cannot be loaded: {error}") from error

@@ -16,8 +16,7 @@ from tidemill.events.base import Event
 from tidemill.events.governance import RolloutOrdered
 from tidemill.events.identity import event_id
 from tidemill.events.serving import ModelPrepared, ModelRefused
-from tidemill.models.rollout import Roster
-from tidemill.trust.decision import Policy, Subject, verify
+from tidemill.models.rollout import Roster, decided
 from tidemill.trust.keys import KeyRing
 
 log = logging.getLogger(__name__)
@@ -69,27 +68,12 @@ class Orders:
     def _judge(self, ordered: RolloutOrdered, roster: Roster, partitions: set[int]) -> Event:
         """Verify and load; what is to be said of it."""
         try:
-            self._verify(ordered, roster)
+            decided(ordered, roster.bundle, self.ring)
             self.scorers.load(ordered.artifact)
         except (Refused, Rejected) as error:
             log.error("order refused", extra={"order": ordered.order, "reason": error.reason, "why": error.message})
             return ModelRefused(**self._about(ordered), reason=f"{error.reason}: {error.message}")
         return ModelPrepared(**self._about(ordered), partitions=sorted(partitions))
-
-    def _verify(self, ordered: RolloutOrdered, roster: Roster) -> None:
-        """The approvers are those of the spec that is in force here, whatever the order claims."""
-        approval = roster.models[ordered.model].approval
-        subject = Subject(
-            ordered.stream,
-            ordered.model,
-            ordered.version,
-            ordered.artifact,
-            ordered.report,
-            ordered.action,
-            ordered.rollout,
-            ordered.approval,
-        )
-        verify(ordered.envelopes, self.ring, Policy(approval.approvers[0], approval.required), subject)
 
     def _about(self, ordered: RolloutOrdered) -> dict[str, object]:
         names = ("stream", "model", "version", "artifact", "rollout", "order")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 import fastavro
@@ -38,31 +39,29 @@ def step(
     """Fold one batch: a stretch between two control records at a time."""
     ids = wire.schema_ids(batch.values)
     said: dict[str, list[Answers]] = {PREDICTIONS: [], SHADOWS: []}
-    names = {number: kinds[number].name for number in np.unique(ids).tolist() if number in kinds}
-    turning = [number for number, name in names.items() if name in (SpecAdopted.full_name(), ModelSwitched.full_name())]
-    begin = 0
-    for at in np.flatnonzero(np.isin(ids, turning)).tolist():
+    names, begin = turning(ids, kinds), 0
+    for at in np.flatnonzero(np.isin(ids, list(names))).tolist():
         _stretch(state, batch, ids, begin, at, kinds, scorers, said)
-        state.roster = turned(state.roster, names[int(ids[at])], batch, at, ring)
+        with suppress(Refused):  # a switch that does not hold changes nothing
+            state.roster = turned(state.roster, names[int(ids[at])], batch, at, ring)
         begin = at + 1
     _stretch(state, batch, ids, begin, len(batch), kinds, scorers, said)
     return state, [rows for output in said if (rows := _rows(state, batch, output, said[output]))]
 
 
+def turning(ids: I8, kinds: Mapping[int, Kind]) -> dict[int, str]:
+    """The schema ids of a batch whose records change the roster, with the records' names."""
+    names = {number: kinds[number].name for number in np.unique(ids).tolist() if number in kinds}
+    return {number: name for number, name in names.items() if name in (SpecAdopted.full_name(), ModelSwitched.full_name())}
+
+
 def turned(roster: Roster, name: str, batch: Batch, at: int, ring: KeyRing) -> Roster:
-    """The roster behind a control record; a switch that does not hold changes nothing."""
+    """The roster behind a control record. Raises Refused where it is a switch that does not hold."""
     if name == SpecAdopted.full_name():
         return roster.adopted(str(_record(_ADOPTED, batch.values[at])["content"]))
     traceparent = dict(batch.headers[at] or ()).get("traceparent")
-    try:
-        return roster.switched(switch_of(batch.values[at]), telemetry.link(traceparent), ring)
-    except Refused:
-        return roster
-
-
-def switch_of(value: bytes) -> ModelSwitched:
-    """The switch in a record's bytes."""
-    return ModelSwitched.model_validate(_record(_SWITCHED, value))
+    switch = ModelSwitched.model_validate(_record(_SWITCHED, batch.values[at]))
+    return roster.switched(switch, telemetry.link(traceparent), ring)
 
 
 def _stretch(

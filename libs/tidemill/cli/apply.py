@@ -99,8 +99,8 @@ def publish(plan: Plan, settings: Settings, author: str) -> Applied | None:
     wanted = topics.control_topics() + topics.stream_topics(stream.stream, list(stream.sources), stream.shards)
     ensure_topics(settings.kafka, wanted, settings.librdkafka)
     registry = Registry(settings.schema_registry)
-    bundle = plan.bundle.model_copy(update={"ids": register(plan.bundle, registry)})
-    if plan.previous and plan.previous.to_json() == bundle.to_json():
+    bundle = plan.bundle.model_copy(update={"ids": register(plan.bundle, registry), "author": author})
+    if plan.previous and (plan.previous.digest, plan.previous.ids) == (bundle.digest, bundle.ids):
         return None
     event = Applied(
         stream=stream.stream,

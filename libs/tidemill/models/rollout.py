@@ -11,10 +11,11 @@ from functools import cached_property
 from typing import Any
 
 from tidemill.errors import Refused
+from tidemill.events.governance import RolloutOrdered
 from tidemill.events.log import ModelSwitched
 from tidemill.spec.bundle import Bundle
 from tidemill.spec.model import ModelSpec
-from tidemill.trust.decision import Policy, Subject, verify
+from tidemill.trust.decision import Policy, Subject, Verified, verify
 from tidemill.trust.keys import KeyRing
 
 
@@ -93,13 +94,10 @@ class Roster:
 
         Whether the decision has expired is not asked: that was judged once, when the switch was appended (R12).
         """
-        model = self.models.get(switch.model)
-        if model is None:
-            raise Refused("unknown-model", f"the spec of {self.stream} has no model {switch.model!r}")
+        decided(switch, self.bundle, ring)
         seats = self.of(switch.model)
         if switch.rollout <= seats.rollout:
             raise Refused("old-rollout", f"rollout {switch.rollout} of {switch.model} comes after rollout {seats.rollout}")
-        decided(switch, self.stream, model, ring)
         return replace(self, seats={**self.seats, switch.model: seats.after(switch, link)})
 
     def to_json(self) -> dict[str, Any]:
@@ -114,19 +112,13 @@ class Roster:
         return cls(found["stream"], found["content"], seats)
 
 
-def decided(switch: ModelSwitched, stream: str, model: ModelSpec, ring: KeyRing) -> None:
-    """Refused unless the approvers whom the model's spec names have signed exactly this switch of this stream."""
-    subject = Subject(
-        stream=stream,
-        model=switch.model,
-        version=switch.version,
-        artifact=switch.artifact,
-        report=switch.report,
-        action=switch.action,
-        rollout=switch.rollout,
-        approval=switch.approval,
-    )
-    verify(switch.envelopes, ring, Policy(model.approval.approvers[0], model.approval.required), subject)
+def decided(said: ModelSwitched | RolloutOrdered, bundle: Bundle | None, ring: KeyRing) -> Verified:
+    """Refused unless the approvers whom the spec in force names, whatever `said` claims, have signed exactly this of its stream."""
+    model = bundle.models.get(said.model) if bundle else None
+    if bundle is None or model is None:
+        raise Refused("unknown-model", f"the spec has no model {said.model!r}")
+    policy = Policy(model.approval.approvers[0], model.approval.required, bundle.author)
+    return verify(said.envelopes, ring, policy, replace(Subject.of(said), stream=bundle.stream.stream))
 
 
 def _unless(seat: Seat | None, version: int) -> Seat | None:

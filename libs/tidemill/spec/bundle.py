@@ -25,10 +25,12 @@ class Bundle(BaseModel):
     ids: dict[str, int] = Field(default_factory=dict)
     """Of every source's raw schema (by source), every vector (`vector:<trigger>`), every record type a fold writes or
     reads (by full name)."""
+    author: str = ""
+    """Who applied it: may not approve what comes of it."""
 
     def to_json(self) -> str:
-        """The canonical text: declared order kept (a vector's fields follow it), no spaces, ids included."""
-        return _canonical(self.content() | {"ids": self.ids})
+        """The canonical text: declared order kept (a vector's fields follow it), no spaces, ids and author included."""
+        return _canonical(self.content() | {"ids": self.ids, "author": self.author})
 
     @classmethod
     def from_json(cls, text: str) -> Bundle:
@@ -37,7 +39,7 @@ class Bundle(BaseModel):
 
     @cached_property
     def digest(self) -> str:
-        """`sha256:...` of the content without ids."""
+        """`sha256:...` of the content without ids and author."""
         return _digest(self.content())
 
     @cached_property
@@ -67,7 +69,8 @@ class Bundle(BaseModel):
         return [model for model in self.models.values() if model.trigger_name == trigger]
 
     def content(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", by_alias=True, exclude={"ids"})
+        """What the files say."""
+        return self.model_dump(mode="json", by_alias=True, exclude={"ids", "author"})
 
 
 def _canonical(value: Any) -> str:

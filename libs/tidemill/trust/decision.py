@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tidemill.errors import Refused
+from tidemill.events.governance import ApprovalRequested, RolloutOrdered
+from tidemill.events.log import ModelSwitched
 from tidemill.trust import dsse, statement
 from tidemill.trust.keys import KeyRing
 
@@ -23,13 +25,20 @@ class Subject:
     rollout: int
     approval: str
 
+    @classmethod
+    def of(cls, claim: ApprovalRequested | RolloutOrdered | ModelSwitched) -> Subject:
+        """What a request, an order or a switch claims to be decided."""
+        return cls(**{name: getattr(claim, name) for name in cls.__dataclass_fields__})
+
 
 @dataclass(frozen=True)
 class Policy:
-    """Whose decision counts: `required` distinct approvers of `group`."""
+    """Whose decision counts: `required` distinct approvers of `group`, none of them the author of the spec in force."""
 
     group: str
     required: int
+    author: str = ""
+    """As the stream itself names them: what a statement claims of its author is the signer's word alone."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ def verify(envelopes: Sequence[str], ring: KeyRing, policy: Policy, subject: Sub
 
     Every envelope must hold: one bad envelope beside enough good ones is still an attempt that nobody should serve.
     """
-    signed = [verify_one(text, ring, policy.group, subject, now_us=now_us) for text in envelopes]
+    signed = [verify_one(text, ring, policy, subject, now_us=now_us) for text in envelopes]
     approvers = tuple(sorted({name for name, _ in signed}))
     if len(approvers) < max(1, policy.required):
         raise Refused("too-few-approvers", f"{len(approvers)} of {policy.required} required approvers of {policy.group!r} signed")
@@ -56,15 +65,15 @@ def verify(envelopes: Sequence[str], ring: KeyRing, policy: Policy, subject: Sub
 
 
 def verify_one(
-    text: str, ring: KeyRing, group: str, subject: Subject, *, now_us: int | None = None
+    text: str, ring: KeyRing, policy: Policy, subject: Subject, *, now_us: int | None = None
 ) -> tuple[str, statement.Statement]:
     """One approver's envelope, of either verdict: (approver, statement), or Refused with the reason."""
     envelope = dsse.parse(text)
-    envelope.verify(ring.key(group, envelope.keyid))
+    envelope.verify(ring.key(policy.group, envelope.keyid))
     decided = statement.parse(envelope.payload)
     _about(decided, subject)
     predicate = decided.predicate
-    if envelope.keyid in (predicate.requester, predicate.author):
+    if envelope.keyid in (predicate.requester, predicate.author, policy.author):
         raise Refused("self-signed", f"{envelope.keyid} requested the run or wrote the spec; somebody else must decide")
     if now_us is not None and now_us > predicate.expires:
         raise Refused("expired", "the decision's time has passed; ask for a new approval")

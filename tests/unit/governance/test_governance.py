@@ -222,6 +222,18 @@ def test_an_event_that_says_other_than_its_envelope_counts_for_nothing(memory: M
         handlers.on_decision_submitted(submitted, memory.ports)
 
 
+@pytest.mark.parametrize("over", [{"requester": "nobody"}, {"author": "nobody"}, {"expires": 2**60}])
+def test_a_statement_other_than_the_one_that_was_asked_for_counts_for_nothing(
+    memory: Memory, trust: Path, over: dict[str, Any]
+) -> None:
+    request = proposed(memory)
+    asked = parse(request.statement.encode())
+    other = asked.model_copy(update={"predicate": asked.predicate.model_copy(update=over)}).text()
+    with pytest.raises(Rejected, match="other-statement"):
+        handlers.on_decision_submitted(decision(trust, request.model_copy(update={"statement": other})), memory.ports)
+    assert memory.proposals[request.approval].envelopes == ()
+
+
 def test_a_decision_replayed_on_another_request_counts_for_nothing(memory: Memory, trust: Path) -> None:
     old = decision(trust, proposed(memory, 1))
     new = proposed(memory, 2)

@@ -84,6 +84,11 @@ def test_an_order_may_not_soften_the_specs_policy(root: Path) -> None:
     assert reasons(ready(root, heard_of)) == ["unknown-approver"]
 
 
+def test_the_specs_author_decides_nothing_whatever_the_statement_says(root: Path) -> None:
+    by_ann = State("world", 0, bundle=with_model(bundle()).model_copy(update={"author": "ann"}))
+    assert reasons(ready(root, rollouts(ordered(root)), by_ann)) == ["self-signed"]
+
+
 def test_a_replayed_decision_with_another_number_is_refused(root: Path) -> None:
     assert reasons(ready(root, rollouts(ordered(root, order="o2").model_copy(update={"rollout": 2})))) == ["other-subject"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,16 +14,22 @@ from services.registry import handlers
 from services.registry.handlers import Ports
 from services.registry.model import Switch, served_at_position, served_at_time
 from tidemill.bus.control import Parked
+from tidemill.errors import Rejected
 from tidemill.events.governance import ApprovalDecided, ApprovalRequested
 from tidemill.events.ingest import SwitchAppended
 from tidemill.events.registry_facts import AliasChanged, VersionRegistered
 from tidemill.events.training import RunCompleted
+from tidemill.trust import dsse, keys
+from tidemill.trust.statement import Decision, Statement
 
 
 @dataclass
 class Memory:
     """All of the registry's ports, in memory."""
 
+    keys: keys.KeyRing = field(default_factory=lambda: keys.KeyRing({}))
+    asked: dict[str, ApprovalRequested] = field(default_factory=dict)
+    agreed: set[str] = field(default_factory=set)
     registered: list[VersionRegistered] = field(default_factory=list)
     pointed: dict[tuple[str, str], int] = field(default_factory=dict)
     switched: list[Switch] = field(default_factory=list)
@@ -49,7 +56,42 @@ class Memory:
 
     @property
     def ports(self) -> Ports:
-        return Ports(self, self, self)
+        return Ports(self, self, self, _Requests(self), self.keys)
+
+
+@dataclass
+class _Requests:
+    memory: Memory
+
+    def get(self, approval: str) -> ApprovalRequested | None:
+        return self.memory.asked.get(approval)
+
+    def add(self, request: ApprovalRequested) -> None:
+        self.memory.asked.setdefault(request.approval, request)
+
+    def approve(self, approval: str) -> None:
+        self.memory.agreed.add(approval)
+
+    def approved(self, approval: str) -> ApprovalRequested | None:
+        return self.memory.asked[approval] if approval in self.memory.agreed else None
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("trust")
+    for name in ("ann", "y"):
+        keys.generate(name, made / "private", made / "pinned" / "g")
+    keys.generate("mallory", made / "private", made / "elsewhere")
+    return made
+
+
+@pytest.fixture
+def memory(root: Path) -> Memory:
+    """One version, of which people were asked."""
+    made = Memory(keys.KeyRing.load(root / "pinned"))
+    handlers.on_run_completed(completed(), made.ports)
+    handlers.on_approval_requested(requested(1), made.ports)
+    return made
 
 
 def completed(run: str = "r1", model: str = "m") -> RunCompleted:
@@ -74,19 +116,18 @@ def requested(version: int) -> ApprovalRequested:
     )  # fmt: skip
 
 
-def decided(version: int, verdict: Any) -> ApprovalDecided:
+def decided(root: Path, verdict: Any, signer: str = "ann", signed: Any = None, **over: Any) -> ApprovalDecided:
+    """What became of `requested(1)`; `over` changes the statement that `signer` signs, `signed` its verdict."""
+    decision = Decision(
+        **{"stream": "s", "model": "m", "version": 1, "report": "sha256:b", "action": "promote", "rollout": 1, "approval": "p",
+           "requester": "x", "author": "y", "expires": 10} | over,
+    )  # fmt: skip
+    said = Statement.of("sha256:a", decision).decided(signed or ("approve" if verdict == "approved" else "reject"), "because")
+    envelope = dsse.sign(said.text().encode(), keys.load_private(root / "private" / f"{signer}.pem"), signer)
     return ApprovalDecided(
-        approval="p",
-        stream="s",
-        model="m",
-        version=version,
-        run="r1",
-        verdict=verdict,
-        approvers=[],
-        reason="",
-        envelopes=[],
-        decided_at=0,
-    )
+        approval="p", stream="s", model="m", version=1, run="r1", verdict=verdict, approvers=[signer], reason="because",
+        envelopes=[] if verdict == "lapsed" else [envelope], decided_at=5,
+    )  # fmt: skip
 
 
 def moves(said: list[AliasChanged]) -> list[tuple[str, int | None, int | None]]:
@@ -107,27 +148,64 @@ def test_a_run_told_twice_is_one_version() -> None:
     assert handlers.on_run_completed(completed(), memory.ports) == []
 
 
-def test_a_version_is_candidate_while_people_decide_and_champion_when_it_serves() -> None:
-    memory = Memory()
+def test_a_version_is_candidate_while_people_decide_and_champion_when_it_serves(root: Path) -> None:
+    memory = Memory(keys.KeyRing.load(root / "pinned"))
     handlers.on_run_completed(completed(), memory.ports)
     assert moves(handlers.on_approval_requested(requested(1), memory.ports)) == [("candidate", None, 1)]
-    assert handlers.on_approval_decided(decided(1, "approved"), memory.ports) == []
+    assert handlers.on_approval_decided(decided(root, "approved"), memory.ports) == []
     assert moves(handlers.on_switch_appended(switched(1, 40), memory.ports)) == [("champion", None, 1), ("candidate", 1, None)]
 
 
-def test_a_rejected_version_is_no_candidate_any_more() -> None:
-    memory = Memory()
-    handlers.on_run_completed(completed(), memory.ports)
-    handlers.on_approval_requested(requested(1), memory.ports)
-    assert moves(handlers.on_approval_decided(decided(1, "rejected"), memory.ports)) == [("candidate", 1, None)]
+@pytest.mark.parametrize("verdict", ["rejected", "lapsed"])
+def test_a_version_that_was_not_approved_is_no_candidate_any_more(memory: Memory, root: Path, verdict: str) -> None:
+    assert moves(handlers.on_approval_decided(decided(root, verdict), memory.ports)) == [("candidate", 1, None)]
 
 
-def test_a_second_shards_switch_moves_no_alias_again() -> None:
-    memory = Memory()
-    handlers.on_run_completed(completed(), memory.ports)
+def test_a_second_shards_switch_moves_no_alias_again(memory: Memory, root: Path) -> None:
+    handlers.on_approval_decided(decided(root, "approved"), memory.ports)
     handlers.on_switch_appended(switched(1, 40), memory.ports)
     assert handlers.on_switch_appended(switched(1, 41, partition=1), memory.ports) == []
     assert len(memory.switched) == 2
+
+
+@pytest.mark.parametrize(
+    ("over", "reason"),
+    [
+        ({"signer": "mallory"}, "unknown-approver"),
+        ({"signer": "y"}, "self-signed"),
+        ({"signer": "y", "author": "somebody-else"}, "self-signed"),
+        ({"signer": "ann", "requester": "ann"}, "self-signed"),
+        ({"rollout": 2}, "other-subject"),
+        ({"expires": 4}, "expired"),
+        ({"signed": "reject"}, "not-approved"),
+    ],
+)
+def test_an_approval_that_nobody_signed_so_moves_no_alias(memory: Memory, root: Path, over: dict[str, Any], reason: str) -> None:
+    with pytest.raises(Rejected, match=reason):
+        handlers.on_approval_decided(decided(root, "approved", **over), memory.ports)
+    with pytest.raises(Parked, match="approval p"):
+        handlers.on_switch_appended(switched(1, 40), memory.ports)
+    assert memory.pointed == {("m", "candidate"): 1}
+
+
+def test_a_rejection_that_nobody_signed_moves_no_alias(memory: Memory, root: Path) -> None:
+    with pytest.raises(Rejected, match="not-rejected"):
+        handlers.on_approval_decided(decided(root, "rejected", signed="approve"), memory.ports)
+    with pytest.raises(Rejected, match="not-rejected"):
+        handlers.on_approval_decided(decided(root, "rejected").model_copy(update={"envelopes": []}), memory.ports)
+    assert memory.pointed == {("m", "candidate"): 1}
+
+
+def test_an_approval_of_one_version_makes_no_other_champion(memory: Memory, root: Path) -> None:
+    handlers.on_run_completed(completed("r2"), memory.ports)
+    handlers.on_approval_decided(decided(root, "approved"), memory.ports)
+    with pytest.raises(Rejected, match="other-subject"):
+        handlers.on_switch_appended(switched(2, 40), memory.ports)
+
+
+def test_a_verdict_waits_for_its_request(root: Path) -> None:
+    with pytest.raises(Parked, match="request p"):
+        handlers.on_approval_decided(decided(root, "lapsed"), Memory().ports)
 
 
 def test_a_switch_of_an_unknown_version_waits_for_it() -> None:

@@ -107,6 +107,15 @@ def test_a_switch_whose_decision_does_not_hold_changes_nothing(trust: Trust, lie
     assert {row["status"] for row in said} == {"no_model"}
 
 
+@pytest.mark.parametrize(("lie", "loaded"), [({}, 1), ({"version": 9}, 0), ({"author": "ann"}, 0)])
+def test_an_artifact_is_not_even_fetched_before_its_decision_holds(trust: Trust, lie: dict[str, Any], loaded: int) -> None:
+    scorers = Scorers(scene.Store())
+    fold = Serving(scene.Schemas(), scorers, trust.ring, "code")
+    (batch,) = scene.batches("features", features({SWITCHES[0]: trust.switch(1, 1, lie)}), WHOLE)  # the spec stands in it too
+    fold.prepare(fold.initial("small", 0), batch)
+    assert len(scorers) == loaded
+
+
 def test_an_older_rollout_changes_nothing(trust: Trust) -> None:
     replayed = {SWITCHES[0]: trust.switch(2, 2), SWITCHES[1]: trust.switch(1, 1)}
     assert {row["version"] for row in decoded(serve(features(replayed), trust, WHOLE)["predictions"])} == {None, 2}

@@ -8,6 +8,10 @@ from tidemill.errors import Refused
 
 Schema = dict[str, Any]
 
+DEEPEST: Final = 32
+"""How deep types may lie in each other."""
+LARGEST: Final = 10_000
+"""How many types a schema may have when all are spelled out: a few names that use each other twice make millions."""
 PRIMITIVES: Final = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
 
 
@@ -19,15 +23,16 @@ class BadSchema(Refused):
 
 
 def check_schema(schema: Schema) -> None:
-    """Raises BadSchema where the schema is recursive, no record, or has arrays whose items have no bytes."""
+    """Raises BadSchema as `plain` does."""
     plain(schema)
 
 
 def plain(schema: Schema) -> Schema:
     """The record with every named type written out where it is used.
 
-    Logical types are dropped, but a field's logical type is kept as its `ticks`, and whether it has a default as `optional`. Raises BadSchema: a recursive schema can
-    exhaust the stack, and an array of items without bytes can name any number of them in ten bytes.
+    Logical types are dropped, but a field's logical type is kept as its `ticks`, and whether it has a default as `optional`.
+    Raises BadSchema: a recursive or deep schema can exhaust the stack, one that multiplies the memory, and an array of items without
+    bytes can name any number of them in ten bytes.
     """
     if not isinstance(schema, dict) or schema.get("type") != "record":
         raise BadSchema("the outermost type must be a record")
@@ -37,9 +42,19 @@ def plain(schema: Schema) -> Schema:
 class _Plain:
     def __init__(self) -> None:
         self._named: dict[str, tuple[Schema, str]] = {}
-        self._count = 0
+        self._count = self._types = self._depth = 0
 
     def kind(self, kind: Any, namespace: str, within: tuple[str, ...]) -> Any:
+        self._types, self._depth = self._types + 1, self._depth + 1
+        if self._types > LARGEST:
+            raise BadSchema(f"more than {LARGEST} types when all are spelled out")
+        if self._depth > DEEPEST:
+            raise BadSchema(f"nested deeper than {DEEPEST}")
+        spelled = self._spelled(kind, namespace, within)
+        self._depth -= 1
+        return spelled
+
+    def _spelled(self, kind: Any, namespace: str, within: tuple[str, ...]) -> Any:
         if isinstance(kind, list):
             return [self.kind(arm, namespace, within) for arm in kind]
         if isinstance(kind, str):

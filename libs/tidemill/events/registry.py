@@ -51,7 +51,7 @@ class Registry:
                 answer = self._call("GET", f"/schemas/ids/{schema_id}")
                 if answer is None or answer.get("schemaType", "AVRO") != "AVRO":
                     raise UnknownSchema(schema_id)
-                self._schemas[schema_id] = _record(json.loads(answer["schema"]))
+                self._schemas[schema_id] = _record(_parsed(schema_id, answer["schema"]))
             return self._schemas[schema_id]
 
     def id_of_guid(self, guid: str) -> int:
@@ -129,6 +129,13 @@ def _judge(error: urllib.error.HTTPError, path: str) -> None:
         raise Transient(f"the schema registry answered {error.code} to {path}: {text}")
     reason = "incompatible-schema" if error.code == 409 else "bad-schema"
     raise Refused(reason, f"the schema registry answered {error.code} to {path}: {text}")
+
+
+def _parsed(schema_id: int, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:  # nested so deeply that nothing here could make sense of it
+        raise UnknownSchema(schema_id) from None
 
 
 def _record(schema: Any) -> dict[str, Any]:

@@ -14,6 +14,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from tidemill.events.plain import DEEPEST
+
 VERDICTS: Final = (
     "",
     "cut short",
@@ -39,29 +41,25 @@ _PRIMITIVES: Final = {
     "string": (_TEXT, 0),
     "null": (_SKIP, 0),
 }
-_DEEPEST: Final = 32
-
 Program = npt.NDArray[np.int64]
 
 
 def program(schema: Any) -> Program:
-    """The steps of a schema whose named types are all spelled out; raises ValueError where arrays nest too deeply."""
+    """The steps of a schema whose named types are all spelled out (`plain`)."""
     steps: list[tuple[int, int, int]] = []
-    _compile(schema, steps, 0)
+    _compile(schema, steps)
     return np.array(steps or [(_SKIP, 0, 0)], dtype=np.int64)
 
 
-def _compile(kind: Any, steps: list[tuple[int, int, int]], depth: int) -> None:
+def _compile(kind: Any, steps: list[tuple[int, int, int]]) -> None:
     name = kind["type"] if isinstance(kind, dict) else kind
-    if depth > _DEEPEST:
-        raise ValueError(f"nested deeper than {_DEEPEST}")
     if isinstance(name, list):
-        _compile_union(name, steps, depth)
+        _compile_union(name, steps)
     elif name == "record":
         for field in kind["fields"]:
-            _compile(field["type"], steps, depth + 1)
+            _compile(field["type"], steps)
     elif name in ("array", "map"):
-        _compile_block(kind, steps, depth)
+        _compile_block(kind, steps)
     elif name == "fixed":
         steps.append((_SKIP, kind["size"], 0))
     elif name == "enum":
@@ -70,7 +68,7 @@ def _compile(kind: Any, steps: list[tuple[int, int, int]], depth: int) -> None:
         steps.append((*_PRIMITIVES[name], 0))
 
 
-def _compile_union(arms: list[Any], steps: list[tuple[int, int, int]], depth: int) -> None:
+def _compile_union(arms: list[Any], steps: list[tuple[int, int, int]]) -> None:
     """UNION, one JUMP per arm to the arm's steps, the arms, each with a JUMP to the end."""
     table = len(steps) + 1
     steps.append((_UNION, len(arms), 0))
@@ -78,20 +76,20 @@ def _compile_union(arms: list[Any], steps: list[tuple[int, int, int]], depth: in
     ends = []
     for index, arm in enumerate(arms):
         steps[table + index] = (_JUMP, len(steps), 0)
-        _compile(arm, steps, depth + 1)
+        _compile(arm, steps)
         ends.append(len(steps))
         steps.append((_JUMP, 0, 0))
     for end in ends:
         steps[end] = (_JUMP, len(steps), 0)
 
 
-def _compile_block(kind: Any, steps: list[tuple[int, int, int]], depth: int) -> None:
+def _compile_block(kind: Any, steps: list[tuple[int, int, int]]) -> None:
     """BLOCK, the item's steps, NEXT."""
     start = len(steps)
     steps.append((_BLOCK, 0, 0))
     if kind["type"] == "map":
         steps.append((_TEXT, 0, 0))
-    _compile(kind["items"] if kind["type"] == "array" else kind["values"], steps, depth + 1)
+    _compile(kind["items"] if kind["type"] == "array" else kind["values"], steps)
     steps.append((_NEXT, start, 0))
     steps[start] = (_BLOCK, len(steps), 0)
 
@@ -211,7 +209,7 @@ def _datum(data, at, end, steps, left):  # type: ignore[no-untyped-def]
 def walk(data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64], steps: Program) -> npt.NDArray[np.uint8]:
     """The verdict (index in VERDICTS) on each of the consecutive datums that end at these places."""
     out = np.empty(ends.shape[0], np.uint8)
-    left = np.zeros(64, np.int64)
+    left = np.zeros(DEEPEST + 1, np.int64)  # no more blocks can be open at once
     at = 0
     for i in range(ends.shape[0]):
         out[i] = _datum(data, at, ends[i], steps, left)

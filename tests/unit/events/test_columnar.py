@@ -296,6 +296,28 @@ def test_arrays_of_items_without_bytes_are_refused(items: Any) -> None:
         Decoder({"type": "record", "name": "One", "fields": [{"name": "x", "type": {"type": "array", "items": items}}]})
 
 
+def test_a_deep_schema_is_refused() -> None:
+    kind: Any = "int"
+    for _ in range(33):
+        kind = {"type": "array", "items": kind}
+    for deep in (kind, {"type": "array", "items": kind}):
+        with pytest.raises(BadSchema, match="deeper"):
+            Decoder({"type": "record", "name": "One", "fields": [{"name": "x", "type": deep}]})
+    as_deep_as_may_be = kind["items"]["items"]
+    values = [FRAME + b"\x02" * 31 + b"\x0a" + b"\0" * 31]
+    got = both({"type": "record", "name": "One", "fields": [{"name": "x", "type": as_deep_as_may_be}]}, values)
+    assert got.bad == []
+
+
+def test_a_schema_that_multiplies_is_refused() -> None:
+    kind: Any = "int"
+    for level in range(30):
+        twice = [{"name": "a", "type": kind}, {"name": "b", "type": "int" if level == 0 else f"R{level - 1}"}]
+        kind = {"type": "record", "name": f"R{level}", "fields": twice}
+    with pytest.raises(BadSchema, match="more than 10000 types"):
+        Decoder(kind)
+
+
 def test_a_batch_is_decoded_without_a_python_call_per_event() -> None:
     import sys
 

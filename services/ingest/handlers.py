@@ -33,14 +33,25 @@ class Rollouts:
     """The rollout orders of one stream, and what serving says of them."""
 
     orders: dict[str, Order] = field(default_factory=dict)
-    """By the order's id, those that are not settled."""
+    """By the order's id."""
     prepared: dict[str, set[int]] = field(default_factory=dict)
     """By artifact digest and order: the partitions whose workers are ready."""
     declined: dict[str, str] = field(default_factory=dict)
     """By order: why serving will not load it."""
-    settled: set[str] = field(default_factory=set)
     checked: dict[tuple[str, str], Verified | str] = field(default_factory=dict)
     """By order and spec digest, the decision or why it does not hold: signatures are verified once."""
+    _open: dict[int, dict[str, Order]] = field(default_factory=dict)
+
+    def add(self, order: Order) -> None:
+        """Keep an order; the first of several with one id counts."""
+        if order.said.order not in self.orders:
+            self.orders[order.said.order] = order
+            for shard in self._open.values():
+                shard[order.said.order] = order
+
+    def open(self, shard: int) -> dict[str, Order]:
+        """By id, the orders that have no answer of this shard yet: each shard's log is to have the switch."""
+        return self._open.setdefault(shard, dict(self.orders))
 
 
 @dataclass(frozen=True)
@@ -52,9 +63,8 @@ class Ready:
 
 
 def on_rollout_ordered(order: Order, rollouts: Rollouts) -> None:
-    """Keep the order until it is in the log or refused; the first of several with one id counts."""
-    if order.said.order not in rollouts.settled:
-        rollouts.orders.setdefault(order.said.order, order)
+    """Keep the order until each shard's log has it or refuses it."""
+    rollouts.add(order)
 
 
 def on_model_prepared(event: serving.ModelPrepared, rollouts: Rollouts) -> None:
@@ -70,21 +80,20 @@ def on_model_refused(event: serving.ModelRefused, rollouts: Rollouts) -> None:
 def ready(rollouts: Rollouts, state: State, ring: KeyRing, partitions: int, now: int) -> Ready:
     """The orders that may become switches, and those that never will, with the reason. `now`: wall time, us."""
     found = Ready([], [])
-    for order in list(rollouts.orders.values()):
+    for order in list(rollouts.open(state.shard).values()):
         judged = _judge(order, rollouts, state, ring, partitions, now)
         if isinstance(judged, Switch):
             found.switches.append(judged)
         elif judged == _SILENT:
-            settle(rollouts, order.said.order)
+            settle(rollouts, order.said.order, state.shard)
         elif judged:
             found.refused.append((order, judged))
     return found
 
 
-def settle(rollouts: Rollouts, order: str) -> None:
-    """The order has its answer."""
-    rollouts.settled.add(order)
-    rollouts.orders.pop(order, None)
+def settle(rollouts: Rollouts, order: str, shard: int) -> None:
+    """The order has its answer of this shard."""
+    rollouts.open(shard).pop(order, None)
 
 
 def appended(switch: ModelSwitched, partition: int, offset: int) -> tuple[str, ingest.SwitchAppended]:

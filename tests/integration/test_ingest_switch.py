@@ -22,8 +22,8 @@ LATER = 4_000_000_000 * SECOND
 
 
 @pytest.fixture
-def stream(stack: Stack, stream_name: str, tmp_path: Path) -> Iterator[Stream]:
-    made = Stream(stack, stream_name)
+def stream(stack: Stack, stream_name: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stream]:
+    made = Stream(stack, stream_name, getattr(request, "param", {}))
     orders.generate(tmp_path)
     made.settings = made.settings.model_copy(update={"trust_dir": tmp_path / "pinned"})
     bundle = orders.with_model(made.bundle())
@@ -43,9 +43,9 @@ def said(stream: Stream, kind: type[Event]) -> dict[str, Any]:
     return {one.envelope.id: one.event for one in read_all(stream.settings, [kind]) if one.event.stream == stream.name}  # type: ignore[attr-defined]
 
 
-def switches(stream: Stream) -> list[int]:
+def switches(stream: Stream, shard: int = 0) -> list[int]:
     """Log offsets of model switches."""
-    batch = stream.log()
+    batch = stream.log(shard)
     if batch is None or batch.log is None:
         return []
     return batch.offsets[np.flatnonzero(batch.log["kind"] == log.MODEL_SWITCHED)].tolist()
@@ -107,3 +107,19 @@ def test_a_replayed_order_changes_nothing(stream: Stream, tmp_path: Path) -> Non
     found = until(lambda: said(stream, ingest.SwitchRefused), "the refusal")
     assert [(event.reason, event.order) for event in found.values()] == [("stale-rollout", "o3")]
     assert len(switches(stream)) == 2
+
+
+@pytest.mark.parametrize("stream", [{"shards": 2}], indirect=True)
+def test_each_shards_log_has_each_switch_once(stream: Stream, tmp_path: Path) -> None:
+    life = stream.start().ready()
+    first = orders.ordered(tmp_path, stream.name, rollout=1, order="o1", expires=LATER)
+    say(stream, first, orders.prepared(first, 0), orders.prepared(first, 1))
+    found = until(lambda: len(both := said(stream, ingest.SwitchAppended)) == 2 and both, "both switches")
+    assert {event.partition: event.offset for event in found.values()} == {n: switches(stream, n)[0] for n in (0, 1)}
+    life.kill()
+    stream.start().ready()
+    second = orders.ordered(tmp_path, stream.name, rollout=2, order="o2", expires=LATER)
+    say(stream, second, orders.prepared(second, 0, 1))
+    until(lambda: len(said(stream, ingest.SwitchAppended)) == 4, "both second switches")
+    assert [len(switches(stream, n)) for n in (0, 1)] == [2, 2]
+    assert said(stream, ingest.SwitchRefused) == {}

@@ -30,9 +30,9 @@ class Switches:
     def due(self, state: State, shards: int, now: int) -> list[Switch]:
         """Those that may go into the log; refusals are said. `now`: wall time, us. Raises Transient."""
         rollouts = self._catalogue.rollouts(state.stream)
-        if not rollouts.orders:
-            return []
         with self._catalogue.lock:
+            if not rollouts.open(state.shard):
+                return []
             found = handlers.ready(rollouts, state, KeyRing.load(self._trust), shards, now)
         for order, reason in found.refused:
             self._refuse(order, state, reason)
@@ -50,7 +50,7 @@ class Switches:
         order = self._order(switch.stream, switch.order)
         event_id, said = handlers.appended(switch, partition, offset)
         self._say(event_id, said, order, span)
-        self._settle(switch.stream, switch.order)
+        self._settle(switch.stream, switch.order, partition)
 
     def refused(self, switch: ModelSwitched, state: State, reason: str) -> None:
         """Say that the switch came too late. Raises Transient."""
@@ -63,7 +63,7 @@ class Switches:
         if state.shard == 0:  # one answer is enough
             with telemetry.control_span("refuse switch", order.traceparent, telemetry.facts_of(order.said, order.id)) as span:
                 self._say(*handlers.refused(order.said, reason), order, span)
-        self._settle(state.stream, order.said.order)
+        self._settle(state.stream, order.said.order, state.shard)
 
     def _say(self, event_id: str, said: Event, order: Order | None, span: telemetry.ControlSpan | None) -> None:
         self._publisher.publish(said, event_id, cause=order.id if order else None, traceparent=span.traceparent if span else None)
@@ -72,6 +72,6 @@ class Switches:
         with self._catalogue.lock:
             return self._catalogue.rollouts(stream).orders.get(order)
 
-    def _settle(self, stream: str, order: str) -> None:
+    def _settle(self, stream: str, order: str, shard: int) -> None:
         with self._catalogue.lock:
-            handlers.settle(self._catalogue.rollouts(stream), order)
+            handlers.settle(self._catalogue.rollouts(stream), order, shard)

@@ -112,9 +112,25 @@ def test_what_serving_refuses_is_refused(root: Path) -> None:
 
 def test_a_settled_order_is_not_heard_again(root: Path) -> None:
     heard_of = rollouts(ordered(root))
-    handlers.settle(heard_of, "o1")
+    handlers.settle(heard_of, "o1", 0)
     handlers.on_rollout_ordered(heard(ordered(root)), heard_of)
     assert ready(root, heard_of) == Ready([], [])
+
+
+def of_shard(number: int) -> State:
+    return State("world", number, bundle=with_model(bundle()))
+
+
+def test_each_shard_has_its_own_answer_to_an_order(root: Path) -> None:
+    heard_of = rollouts(ordered(root), shards=(0, 1))
+    for shard in (0, 1):
+        assert len(ready(root, heard_of, of_shard(shard), shards=2).switches) == 1
+        handlers.settle(heard_of, "o1", shard)
+        assert ready(root, heard_of, of_shard(shard), shards=2) == Ready([], [])
+    later = ordered(root, order="o2", rollout=2)
+    handlers.on_rollout_ordered(heard(later), heard_of)
+    handlers.on_model_prepared(prepared(later, 0, 1), heard_of)
+    assert [len(ready(root, heard_of, of_shard(shard), shards=2).switches) for shard in (0, 1)] == [1, 1]
 
 
 def test_saying_a_switch_again_is_the_same_event(root: Path) -> None:

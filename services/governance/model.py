@@ -30,7 +30,8 @@ class Proposal:
     @property
     def policy(self) -> Policy:
         """Whose decision counts."""
-        return Policy(self.request.group, self.request.required, self.request.author)
+        request = self.request
+        return Policy(request.group, request.required, frozenset({request.author, request.requester}))
 
     def asked(self, said: Statement) -> bool:
         """Whether a statement is the one that was asked for, but for verdict and reason: its requester, author and expiry too."""

@@ -42,7 +42,8 @@ def served_at_time(switches: Sequence[Switch], time: int) -> Switch | None:
 
 def verify_verdict(event: ApprovalDecided, request: ApprovalRequested, ring: KeyRing) -> None:
     """Refused unless those whom the request asks have signed what `event` says of it; a lapse is nobody's decision."""
-    policy, subject = Policy(request.group, request.required, request.author), Subject.of(request)
+    policy = Policy(request.group, request.required, frozenset({request.author, request.requester}))
+    subject = Subject.of(request)
     if event.verdict == "approved":
         verify(event.envelopes, ring, policy, subject, now_us=event.decided_at)
     elif event.verdict == "rejected":

@@ -17,6 +17,7 @@ from tidemill.events.governance import RolloutOrdered
 from tidemill.events.identity import event_id
 from tidemill.events.serving import ModelPrepared, ModelRefused
 from tidemill.models.rollout import Roster, decided
+from tidemill.models.scorer import Scorer
 from tidemill.trust.keys import KeyRing
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ class Orders:
     worker: str
     _open: dict[str, Heard] = field(default_factory=dict)
     _said: dict[str, set[int]] = field(default_factory=dict)
+    _ready: dict[tuple[str, str], Scorer] = field(default_factory=dict)
+    """By stream and model: what its newest open order has asked to prepare, until the stream switches."""
 
     def run(self, running: Running[State]) -> None:
         """Until the service ends."""
@@ -49,27 +52,35 @@ class Orders:
             log.warning("waiting", extra={"why": str(error)})
 
     def _consider(self, order: str, heard: Heard, running: Running[State], publisher: Publisher) -> None:
-        """Prepare an order for the partitions that are folded here and were not told of yet."""
+        """Prepare an order for the partitions that are folded here and were not told of yet; forget one that is overtaken."""
         ordered = heard.event
         assert isinstance(ordered, RolloutOrdered)
         mine = {partition for stream, partition in running.owned() if stream == ordered.stream}
-        fresh = mine - self._said.get(order, set())
-        if not fresh:
+        if not mine:
             return
+        fresh = mine - self._said.get(order, set())
         try:
-            roster = running.ask(ordered.stream, min(fresh), lambda state: state.roster)
+            roster = running.ask(ordered.stream, min(fresh or mine), lambda state: state.roster)
         except (KeyError, TimeoutError):
             return  # the partition is on its way to another worker, or a long batch is under way: next time
         if ordered.rollout <= roster.of(ordered.model).rollout:
-            del self._open[order]  # switched, or overtaken by a later one
-        elif ordered.model in roster.models and self._say(publisher, heard, self._judge(ordered, roster, mine)):
+            self._forget(order, ordered)  # switched, or overtaken by a later one
+        elif fresh and ordered.model in roster.models and self._say(publisher, heard, self._judge(ordered, roster, mine)):
             self._said[order] = mine
+
+    def _forget(self, order: str, ordered: RolloutOrdered) -> None:
+        del self._open[order]
+        self._said.pop(order, None)
+        self._ready.pop((ordered.stream, ordered.model), None)
 
     def _judge(self, ordered: RolloutOrdered, roster: Roster, partitions: set[int]) -> Event:
         """Verify and load; what is to be said of it."""
         try:
-            decided(ordered, roster.bundle, self.ring)
-            self.scorers.load(ordered.artifact)
+            decision = decided(ordered, roster.bundle, self.ring)
+            scorer = self._ready[ordered.stream, ordered.model] = self.scorers.load(ordered.artifact)
+            requester = scorer.requester
+            if requester in decision.approvers:
+                raise Refused("self-signed", f"{requester} requested the run that made this artifact; somebody else must decide")
         except (Refused, Rejected) as error:
             log.error("order refused", extra={"order": ordered.order, "reason": error.reason, "why": error.message})
             return ModelRefused(**self._about(ordered), reason=f"{error.reason}: {error.message}")

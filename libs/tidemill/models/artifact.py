@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Final
 
@@ -32,3 +33,11 @@ def part(files: Mapping[str, bytes], name: str) -> bytes:
         return files[name]
     except KeyError:
         raise Rejected("bad-artifact", f"the artifact has no {name}") from None
+
+
+def requester(files: Mapping[str, bytes]) -> str:
+    """Who requested the run, by the artifact's lineage; empty where it has none. Rejected `bad-artifact` where that is none."""
+    try:
+        return str(json.loads(files[LINEAGE])["requester"]) if LINEAGE in files else ""
+    except (ValueError, KeyError, TypeError) as error:
+        raise Rejected("bad-artifact", f"{LINEAGE} does not name who requested the run: {error}") from error

@@ -81,8 +81,8 @@ class Roster:
         return self.seats.get(model, Seats())
 
     def artifacts(self) -> set[str]:
-        """The digests of all artifacts that score, or may again."""
-        seats = [seat for name in self.models for seat in (self.of(name).champion, self.of(name).first)]
+        """The digests of all artifacts that score: of each model's champion, and of its shadow where it has one."""
+        seats = [seat for name, model in self.models.items() for seat in (self.of(name).champion, self.of(name).shadow(model))]
         return {seat.artifact for seat in seats if seat}
 
     def adopted(self, content: str) -> Roster:
@@ -117,7 +117,7 @@ def decided(said: ModelSwitched | RolloutOrdered, bundle: Bundle | None, ring: K
     model = bundle.models.get(said.model) if bundle else None
     if bundle is None or model is None:
         raise Refused("unknown-model", f"the spec has no model {said.model!r}")
-    policy = Policy(model.approval.approvers[0], model.approval.required, bundle.author)
+    policy = Policy(model.approval.approvers[0], model.approval.required, frozenset({bundle.author}))
     return verify(said.envelopes, ring, policy, replace(Subject.of(said), stream=bundle.stream.stream))
 
 

@@ -16,8 +16,9 @@ from tidemill.models.trees import Booster
 class Scorer:
     """Vectors in, probabilities out: one thread, and the same bits for any batch size."""
 
-    def __init__(self, encoding: Encoding, booster: Booster) -> None:
-        self.encoding = encoding
+    def __init__(self, encoding: Encoding, booster: Booster, requester: str = "") -> None:
+        """`requester` asked for the run that made it."""
+        self.encoding, self.requester = encoding, requester
         self._booster = booster
 
     @classmethod
@@ -28,7 +29,7 @@ class Scorer:
         if booster.num_features() != len(encoding.features):
             said = f"the trees read {booster.num_features()} features, encoding.json names {len(encoding.features)}"
             raise Rejected("bad-artifact", said)
-        return cls(encoding, booster)
+        return cls(encoding, booster, artifact.requester(files))
 
     def score(self, rows: Columns) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         """(scores float64[n] in 0..1, missing bool[n, features]) of n > 0 vectors."""

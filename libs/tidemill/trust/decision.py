@@ -33,12 +33,12 @@ class Subject:
 
 @dataclass(frozen=True)
 class Policy:
-    """Whose decision counts: `required` distinct approvers of `group`, none of them the author of the spec in force."""
+    """Whose decision counts: `required` distinct approvers of `group`, none of them among the barred."""
 
     group: str
     required: int
-    author: str = ""
-    """As the stream itself names them: what a statement claims of its author is the signer's word alone."""
+    barred: frozenset[str] = frozenset()
+    """Who wrote the spec or requested the run, as is known otherwise: what a statement claims of it is the signer's word alone."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def verify_one(
     decided = statement.parse(envelope.payload)
     _about(decided, subject)
     predicate = decided.predicate
-    if envelope.keyid in (predicate.requester, predicate.author, policy.author):
+    if envelope.keyid in policy.barred | {predicate.requester, predicate.author}:
         raise Refused("self-signed", f"{envelope.keyid} requested the run or wrote the spec; somebody else must decide")
     if now_us is not None and now_us > predicate.expires:
         raise Refused("expired", "the decision's time has passed; ask for a new approval")

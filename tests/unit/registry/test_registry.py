@@ -79,7 +79,7 @@ class _Requests:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("trust")
-    for name in ("ann", "y"):
+    for name in ("ann", "x", "y"):
         keys.generate(name, made / "private", made / "pinned" / "g")
     keys.generate("mallory", made / "private", made / "elsewhere")
     return made
@@ -174,7 +174,7 @@ def test_a_second_shards_switch_moves_no_alias_again(memory: Memory, root: Path)
         ({"signer": "mallory"}, "unknown-approver"),
         ({"signer": "y"}, "self-signed"),
         ({"signer": "y", "author": "somebody-else"}, "self-signed"),
-        ({"signer": "ann", "requester": "ann"}, "self-signed"),
+        ({"signer": "x", "requester": "somebody-else"}, "self-signed"),
         ({"rollout": 2}, "other-subject"),
         ({"expires": 4}, "expired"),
         ({"signed": "reject"}, "not-approved"),

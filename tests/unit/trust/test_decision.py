@@ -102,10 +102,10 @@ def test_nobody_decides_about_their_own_request(trust: Path, role: str) -> None:
     assert reason(trust, signed(trust, "ann", statement(**{role: "ann"}))) == "self-signed"  # type: ignore[arg-type]
 
 
-def test_the_author_of_the_spec_in_force_decides_nothing_whatever_they_claim(trust: Path) -> None:
+def test_who_is_barred_decides_nothing_whatever_they_claim(trust: Path) -> None:
     claimed = statement(author="somebody-else")
-    assert reason(trust, signed(trust, "ann", claimed), policy=replace(POLICY, author="ann")) == "self-signed"
-    verify([signed(trust, "bob", claimed)], ring(trust), replace(POLICY, author="ann"), SUBJECT)
+    assert reason(trust, signed(trust, "ann", claimed), policy=replace(POLICY, barred=frozenset({"ann"}))) == "self-signed"
+    verify([signed(trust, "bob", claimed)], ring(trust), replace(POLICY, barred=frozenset({"ann"})), SUBJECT)
 
 
 def test_a_rejection_is_no_approval(trust: Path) -> None:

@@ -15,6 +15,7 @@ from tidemill.bus.fold import Batch, Input, OutputTopic, Rows, Snapshot
 from tidemill.errors import Refused, Rejected
 from tidemill.events import wire
 from tidemill.models.rollout import Roster
+from tidemill.models.scorer import Scorer
 from tidemill.trust.keys import KeyRing
 
 log = logging.getLogger(__name__)
@@ -56,15 +57,16 @@ class Serving:
         for number in np.unique(ids).tolist():
             if number >= 0 and number not in self._kinds:
                 self._kinds[number] = Kind.of(self._schemas.schema(number))
-        self._load(state.roster)
         roster, names = state.roster, turning(ids, self._kinds)
+        scorers = self._load(roster)
         for at in np.flatnonzero(np.isin(ids, list(names))).tolist():
             roster = self._turned(roster, names[int(ids[at])], batch, at)
-            self._load(roster)
+            scorers |= self._load(roster)
+        state.scorers = scorers
 
     def step(self, state: State, batch: Batch) -> tuple[State, list[Rows]]:
         """See `step`."""
-        return step(state, batch, self._kinds, self._scorers, self._ring)
+        return step(state, batch, self._kinds, self._ring)
 
     def full(self, state: State) -> Collection[str]:
         """Never: it has one input."""
@@ -87,9 +89,8 @@ class Serving:
             log.error("switch ignored", extra=place | {"reason": error.reason, "why": error.message})
             return roster
 
-    def _load(self, roster: Roster) -> None:
-        for artifact in roster.artifacts():
-            try:
-                self._scorers.load(artifact)
-            except Rejected as error:  # approved, but damaged: nothing may be served by it, and nothing be skipped
-                raise RuntimeError(f"artifact {artifact} cannot be loaded: {error}") from error
+    def _load(self, roster: Roster) -> dict[str, Scorer]:
+        try:
+            return {artifact: self._scorers.load(artifact) for artifact in roster.artifacts()}
+        except Rejected as error:  # approved, but damaged: nothing may be served by it, and nothing be skipped
+            raise RuntimeError(f"a version of {roster.stream} that is to serve cannot be loaded: {error}") from error

@@ -9,6 +9,7 @@ import numpy as np
 
 from tidemill.events.fixed import dtype_of
 from tidemill.models.rollout import Roster
+from tidemill.models.scorer import Scorer
 
 VECTOR, FAILED = "Vector", "Failed"
 
@@ -45,3 +46,5 @@ class State:
 
     roster: Roster
     seqs: dict[str, int] = field(default_factory=lambda: {"predictions": 0, "shadows": 0})
+    scorers: dict[str, Scorer] = field(default_factory=dict)
+    """By artifact, of the versions that may score in the batch at hand: all that the shard keeps of models."""

@@ -1,10 +1,11 @@
-"""Scorers by artifact digest, loaded once. Safe for threads: the loop scores, the sidecar prepares."""
+"""Scorers by artifact digest. Safe for threads: the loop scores, the sidecar prepares."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from tidemill.models.scorer import Scorer
 
@@ -15,27 +16,24 @@ class Store(Protocol):
     def get_tree(self, digest: str) -> dict[str, bytes]: ...
 
 
-class Scorers(Mapping[str, Scorer]):
-    """Artifact digest -> scorer."""
+class Scorers:
+    """Artifact digest -> scorer, loaded once for all that hold it; one that nobody holds any more is forgotten."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._loaded: dict[str, Scorer] = {}
+        self._held: WeakValueDictionary[str, Scorer] = WeakValueDictionary()
         self._lock = threading.Lock()
 
     def load(self, artifact: str) -> Scorer:
         """The artifact's scorer. Transient where the store is away, Rejected where the artifact is none or damaged."""
         with self._lock:
-            found = self._loaded.get(artifact)
+            found = self._held.get(artifact)
             if found is None:
-                found = self._loaded[artifact] = Scorer.load(self._store.get_tree(artifact))
+                found = self._held[artifact] = Scorer.load(self._store.get_tree(artifact))
             return found
 
-    def __getitem__(self, artifact: str) -> Scorer:
-        return self._loaded[artifact]
-
     def __iter__(self) -> Iterator[str]:
-        return iter(self._loaded)
+        return iter(list(self._held))
 
     def __len__(self) -> int:
-        return len(self._loaded)
+        return len(self._held)

@@ -33,19 +33,17 @@ _HEADS = np.dtype([("position", "<f8"), ("stream_time", "<f8"), ("event_time", "
 I8 = npt.NDArray[np.int64]
 
 
-def step(
-    state: State, batch: Batch, kinds: Mapping[int, Kind], scorers: Mapping[str, Scorer], ring: KeyRing
-) -> tuple[State, list[Rows]]:
+def step(state: State, batch: Batch, kinds: Mapping[int, Kind], ring: KeyRing) -> tuple[State, list[Rows]]:
     """Fold one batch: a stretch between two control records at a time."""
     ids = wire.schema_ids(batch.values)
     said: dict[str, list[Answers]] = {PREDICTIONS: [], SHADOWS: []}
     names, begin = turning(ids, kinds), 0
     for at in np.flatnonzero(np.isin(ids, list(names))).tolist():
-        _stretch(state, batch, ids, begin, at, kinds, scorers, said)
+        _stretch(state, batch, ids, begin, at, kinds, said)
         with suppress(Refused):  # a switch that does not hold changes nothing
             state.roster = turned(state.roster, names[int(ids[at])], batch, at, ring)
         begin = at + 1
-    _stretch(state, batch, ids, begin, len(batch), kinds, scorers, said)
+    _stretch(state, batch, ids, begin, len(batch), kinds, said)
     return state, [rows for output in said if (rows := _rows(state, batch, output, said[output]))]
 
 
@@ -65,9 +63,8 @@ def turned(roster: Roster, name: str, batch: Batch, at: int, ring: KeyRing) -> R
 
 
 def _stretch(
-    state: State, batch: Batch, ids: I8, begin: int, end: int, kinds: Mapping[int, Kind], scorers: Mapping[str, Scorer],
-    said: dict[str, list[Answers]],
-) -> None:  # fmt: skip
+    state: State, batch: Batch, ids: I8, begin: int, end: int, kinds: Mapping[int, Kind], said: dict[str, list[Answers]]
+) -> None:
     """Answer the triggers among records `begin`..`end`, under one roster."""
     bundle = state.roster.bundle
     if bundle is None or begin == end:
@@ -80,7 +77,7 @@ def _stretch(
         index = np.flatnonzero(mine == number) + begin
         rows = np.frombuffer(b"".join([batch.values[at] for at in index.tolist()]), kind.dtype)
         for model in _asked(bundle, kind):
-            _answer(state.roster, model, kind, index, rows, scorers, said)
+            _answer(state, model, kind, index, rows, said)
 
 
 def _asked(bundle: Bundle, kind: Kind) -> list[ModelSpec]:
@@ -91,13 +88,12 @@ def _asked(bundle: Bundle, kind: Kind) -> list[ModelSpec]:
 
 
 def _answer(
-    roster: Roster, model: ModelSpec, kind: Kind, index: I8, rows: npt.NDArray[np.void], scorers: Mapping[str, Scorer],
-    said: dict[str, list[Answers]],
-) -> None:  # fmt: skip
-    assert roster.bundle is not None
-    seats = roster.of(model.model)
+    state: State, model: ModelSpec, kind: Kind, index: I8, rows: npt.NDArray[np.void], said: dict[str, list[Answers]]
+) -> None:
+    assert state.roster.bundle is not None
+    seats, scorers = state.roster.of(model.model), state.scorers
     status = FAILED if kind.record != VECTOR else NO_MODEL if seats.champion is None else SCORED
-    plain = Answers(model.model, model.trigger_source(roster.bundle), None, model.threshold, index, _heads(rows), status)
+    plain = Answers(model.model, model.trigger_source(state.roster.bundle), None, model.threshold, index, _heads(rows), status)
     if status != SCORED or seats.champion is None:
         said[PREDICTIONS].append(plain)
         return

@@ -69,14 +69,14 @@ def events() -> tuple[Event, ...]:
 
 
 class Store:
-    """Two artifacts by their digests."""
+    """Three artifacts by their digests."""
 
     def __init__(self) -> None:
         rows = np.zeros(500, fixed.dtype_of(vector_schema(bundle(), "ask")))
         rng = np.random.default_rng(1)
         for name in NAMES:
             rows[name] = rng.normal(0, 10, 500)
-        self.trees = {f"sha256:{seed:064x}": tree(rows, NAMES, model="m", trigger="small.ask", seed=seed) for seed in (1, 2)}
+        self.trees = {f"sha256:{seed:064x}": tree(rows, NAMES, model="m", trigger="small.ask", seed=seed) for seed in (1, 2, 3)}
 
     def get_tree(self, digest: str) -> dict[str, bytes]:
         return self.trees[digest]

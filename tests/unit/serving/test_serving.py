@@ -112,8 +112,23 @@ def test_an_artifact_is_not_even_fetched_before_its_decision_holds(trust: Trust,
     scorers = Scorers(scene.Store())
     fold = Serving(scene.Schemas(), scorers, trust.ring, "code")
     (batch,) = scene.batches("features", features({SWITCHES[0]: trust.switch(1, 1, lie)}), WHOLE)  # the spec stands in it too
-    fold.prepare(fold.initial("small", 0), batch)
-    assert len(scorers) == loaded
+    state = fold.initial("small", 0)
+    fold.prepare(state, batch)
+    assert len(scorers) == len(state.scorers) == loaded
+
+
+def test_only_versions_that_score_are_kept_in_memory(trust: Trust) -> None:
+    turns = {SWITCHES[0]: trust.switch(1, 1), 200: trust.switch(2, 2), SWITCHES[1]: trust.switch(3, 3)}
+    scorers = Scorers(scene.Store())
+    fold = Serving(scene.Schemas(), scorers, trust.ring, "code")
+    state, held = fold.initial("small", 0), []
+    for batch in scene.batches("features", features(turns), itertools.repeat(20)):
+        fold.prepare(state, batch)
+        state, _ = fold.step(state, batch)
+        held.append(sorted(int(artifact[-1]) for artifact in state.scorers))
+        assert len(scorers) == len(state.scorers)
+    in_order = [now for now, before in zip(held, [None, *held], strict=False) if now != before]
+    assert in_order == [[], [1], [1, 2], [1, 2, 3], [1, 3]]  # the first goes on as shadow; while it changes, old and new score
 
 
 def test_an_older_rollout_changes_nothing(trust: Trust) -> None:

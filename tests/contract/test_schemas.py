@@ -18,7 +18,7 @@ from tidemill.events.base import Event
 from tidemill.events.columnar import Decoder
 from tidemill.events.compatibility import broken
 from tidemill.events.paths import schemas_dir
-from tidemill.events.topics import control_topics, load_topics, stream_topics, topic_of
+from tidemill.events.topics import compression_of, control_topics, load_topics, stream_topics, topic_of
 
 ROOT = schemas_dir().parent
 SCHEMAS = sorted(schemas_dir().rglob("*.avsc"))
@@ -111,6 +111,8 @@ def test_a_topic_is_said_and_heard_and_keeps_what_the_design_demands(name: str) 
     assert topic.config["message.timestamp.type"] == "LogAppendTime"
     finite = name.startswith("raw.") or name == "dead-letters"
     assert (int(topic.config["retention.ms"]) > 0) == finite
+    to_outsiders = not topic.pattern or "predictions" in name
+    assert topic.config.get("compression.type") == ("gzip" if to_outsiders else None)
     for record in topic.records:
         assert record in ("<raw>", "<vector>") or wire.event_type(record) is not None
 
@@ -162,6 +164,11 @@ def test_the_topics_of_a_stream() -> None:
         "progress.flights": 3,
     }
     assert all(topic.partitions == 1 and "{" not in topic.name for topic in control_topics())
+
+
+def test_a_producer_compresses_as_its_topics_ask() -> None:
+    assert compression_of(["predictions.{stream}", "shadow-predictions.{stream}"]) == "gzip"
+    assert compression_of(["features.{stream}"]) == compression_of(["log.{stream}", "dead-letters"]) == "lz4"
 
 
 def versions(path: Path) -> list[dict[str, Any]]:

@@ -108,7 +108,7 @@ class Loop(Generic[State]):
         self._workers: dict[Shard, Worker[State]] = {}
         self.running: Final[Running[State]] = Running(threading.Event(), self._workers)
         self._consumer = member(settings, fold.name)
-        self._sender = gapless(settings, fold.name)
+        self._sender = gapless(settings, fold.name, [output.template for output in fold.outputs.values()])
         self._lookup = Lookup(browser(settings, fold.name))
         self._schemas = Registry(settings.schema_registry)
         self._writer = ThreadPoolExecutor(1, "snapshot")

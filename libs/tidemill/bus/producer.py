@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, Message, Producer
 
 from tidemill.bus.client import common, trouble
+from tidemill.events.topics import compression_of
 
 if TYPE_CHECKING:
     from tidemill.bus.fold import Headers
@@ -81,13 +82,16 @@ class Sender:
             self._failed = self._failed or error
 
 
-def gapless(settings: Settings, name: str, **over: Any) -> Sender:
-    """The sender of a service called `name`; `over` are librdkafka's names with `_` for `.`."""
-    return Sender({**configuration(settings, name), **{key.replace("_", "."): value for key, value in over.items()}})
+def gapless(settings: Settings, name: str, topics: Iterable[str] = ()) -> Sender:
+    """The sender of a service called `name`; see `configuration`."""
+    return Sender(configuration(settings, name, topics))
 
 
-def configuration(settings: Settings, name: str) -> dict[str, Any]:
-    """What librdkafka is told for a gapless producer; the settings' own table comes last."""
+def configuration(settings: Settings, name: str, topics: Iterable[str] = ()) -> dict[str, Any]:
+    """What librdkafka is told for a gapless producer; the settings' own table comes last.
+
+    It compresses as `topics` (names or patterns) ask; for others that ask the broker does it.
+    """
     return {
         **common(settings, name),
         "enable.idempotence": True,
@@ -96,7 +100,8 @@ def configuration(settings: Settings, name: str) -> dict[str, Any]:
         "enable.gapless.guarantee": True,
         "delivery.report.only.error": True,
         "linger.ms": 0,  # what waits is sent together anyway while a request is under way
-        "compression.type": "lz4",
+        "compression.type": compression_of(topics),
+        "compression.level": 1,  # of any codec the quickest
         "message.max.bytes": MAX_BYTES,
         "batch.size": 1_000_000,
         "queue.buffering.max.messages": 200_000,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 from tidemill.events.paths import schemas_dir
 
 DEAD_LETTERS = "dead-letters"
+_COMPRESSION = "compression.type"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,12 @@ def stream_topics(stream: str, sources: Sequence[str], shards: int) -> list[Topi
 def topic_of(record: str) -> Topic | None:
     """The one topic that carries a record type, by its full name; None for a use case's own types."""
     return next((topic for topic in load_topics().values() if record in topic.records), None)
+
+
+def compression_of(names: Iterable[str]) -> str:
+    """The codec for a producer of these topics (names or patterns): the one that all ask for, else the cheapest."""
+    asked = {row.config.get(_COMPRESSION) if (row := load_topics().get(name)) else None for name in names}
+    return (asked.pop() if len(asked) == 1 else None) or "lz4"
 
 
 def compatibility_of(record: str) -> str:

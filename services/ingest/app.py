@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, TopicPartition
 
-from services.ingest.adapters.answers import Answers
 from services.ingest.adapters.control import Catalogue, Listener
 from services.ingest.adapters.door import Door
+from services.ingest.adapters.replies import Replies
 from services.ingest.api import router
 from services.ingest.settings import Limits
 from services.ingest.step import warm_up
@@ -39,11 +39,11 @@ class Ingest:
         self.stop = threading.Event()
         self._settings, self._limits, self._registry, self._publisher = settings, limits, registry, publisher
         self._catalogue = Catalogue()
-        self._answers: dict[str, Answers] = {}
+        self._replies = Replies(settings, registry)
         self._workers: dict[Place, Worker] = {}
         self._group: Consumer = member(settings, "ingest")
         self._listener = Listener(settings, registry, self._catalogue)
-        self._door = Door(settings, limits, self._catalogue, self._answers_of)
+        self._door = Door(settings, limits, self._catalogue, self._replies)
 
     def run(self) -> None:
         """Until `stop` is set; raises what made a shard fail."""
@@ -51,6 +51,7 @@ class Ingest:
         try:
             warm_up()
             self._listener.start()
+            self._replies.start()
             self._group.subscribe(
                 [rf"^log\.({self._settings.streams})$"], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
             )
@@ -62,17 +63,13 @@ class Ingest:
             if door is not None:
                 door.close()
 
-    def _answers_of(self, stream: str) -> Answers | None:
-        return self._answers.get(stream) if any(place[0] == stream for place in self._workers) else None
-
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.assign([TopicPartition(one.topic, one.partition, _END) for one in partitions])
         consumer.pause(partitions)
         for one in partitions:
             place = (one.topic.removeprefix("log."), one.partition)
             if place not in self._workers:
-                answers = self._answers.setdefault(place[0], Answers())
-                ports = Ports(self._settings, self._limits, self._registry, self._catalogue, self._publisher, answers)
+                ports = Ports(self._settings, self._limits, self._registry, self._catalogue, self._publisher, self._replies)
                 self._workers[place] = Worker(*place, ports)
                 self._workers[place].start()
 
@@ -85,12 +82,14 @@ class Ingest:
     def _look(self) -> None:
         """See how everybody is; raises what made one fail."""
         workers = list(self._workers.values())
-        for failure in (*(worker.failure for worker in workers), self._listener.failure):
+        for failure in (*(worker.failure for worker in workers), self._listener.failure, self._replies.failure):
             if failure is not None:
                 raise failure
         self.health.lag = sum(worker.lag for worker in workers)
         self.health.details = {"shards": {f"{worker.stream}/{worker.number}": worker.waiting or "working" for worker in workers}}
-        ready = self._catalogue.caught_up.is_set() and all(worker.running for worker in workers)
+        ready = (
+            self._catalogue.caught_up.is_set() and self._replies.listening.is_set() and all(worker.running for worker in workers)
+        )
         self.health.state = "ready" if ready else "starting"
         self.health.beaten = min((worker.beaten for worker in workers), default=self.health.beaten)
         if not workers:
@@ -106,6 +105,7 @@ class Ingest:
             thread.join()
         self._listener.stop()
         self._door.close()
+        self._replies.stop()
         self._group.close()
         self._publisher.close()
 

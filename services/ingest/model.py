@@ -52,8 +52,6 @@ class Dead:
     reason: str
     message: str
     origin: Any
-    ident: int = 0
-    """Of its id where that is known, as in Rows."""
 
 
 @dataclass(frozen=True, slots=True)

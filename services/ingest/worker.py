@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from services.ingest.adapters.answers import Answers
 from services.ingest.adapters.control import Catalogue
 from services.ingest.adapters.framing import prefixed
 from services.ingest.adapters.log import LogReader, LogWriter
 from services.ingest.adapters.raw import RawTopics
+from services.ingest.adapters.replies import Replies
 from services.ingest.adapters.shelf import States
 from services.ingest.adapters.switches import Switches
 from services.ingest.adapters.teller import Teller
@@ -46,7 +46,7 @@ class Ports:
     registry: Registry
     catalogue: Catalogue
     publisher: Publisher
-    answers: Answers
+    replies: Replies
 
 
 class Ended(Exception):
@@ -97,7 +97,7 @@ class Worker(threading.Thread):
         bundle = self._spec()
         state, shards = self._patiently(partial(self._open, bundle))
         dead = DeadShare(self._ports.settings.dead_share)
-        teller = Teller(state, self._writer, self._states, self._switches, self._ports.answers, self._ports.limits, dead)
+        teller = Teller(state, self._writer, self._states, self._switches, self._ports.replies, self._ports.limits, dead)
         for switched in state.switches.values():  # the process may have died between an append and saying it
             self._patiently(partial(self._say_again, switched))
         shard = self._begin(state, bundle, shards, teller)

@@ -166,11 +166,13 @@ class Ingest:
 
     def _ready(self) -> bool:
         assert self.process.poll() is None, f"ingest ended with {self.process.returncode}\n{self.tail()}"
-        try:
-            code, body = self.get("/health/ready")
-        except OSError:
-            return False
+        code, body = self.get("/health/ready") if self.listens() else (0, {})
         return code == 200 and bool(body["shards"])
+
+    def listens(self) -> bool:
+        """Whether its HTTP door is open."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def get(self, path: str) -> tuple[int, Any]:
         return self._call("GET", path, None)

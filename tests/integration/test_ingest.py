@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.conftest import Stack
-from tests.integration.ingest_stream import Stream, until
+from tests.integration.ingest_stream import Ingest, Stream, until
 from tests.unit.ingest.world import SECOND
 from tidemill.bus.producer import gapless
 from tidemill.events import log
@@ -199,3 +200,33 @@ def test_shards_share_the_events_and_each_is_said_once(stack: Stack, stream_name
         until(lambda: len(made.dead()) == 1, "the dead letter")
     finally:
         made.end()
+
+
+def test_any_ingest_process_takes_an_event_and_tells_its_place(stack: Stack, stream_name: str, tmp_path: Path) -> None:
+    """Two processes share two shards: what one's door takes is written by either, and both tell the same."""
+    made = Stream(stack, stream_name, {"shards": 2, "checks": [{"column": "amount", "between": [0, 100]}]})
+    try:
+        made.apply()
+        doors = [made.start(TIDEMILL_DATA_DIR=str(tmp_path / name)) for name in ("one", "two")]
+        until(lambda: all(len(shards(door)) == 1 for door in doors), "a shard for each process")
+        assert shards(doors[0]) != shards(doors[1])
+        events = [{"id": f"e{n}", "at": START + n, "amount": 1.0, "color": f"c{n}"} for n in range(40)]
+        code, first = doors[0].post("a", events)
+        assert (code, {one["status"] for one in first["results"]}) == (202, {"accepted"})
+        assert {one["position"]["partition"] for one in first["results"]} == {0, 1}
+        code, again = doors[1].post("a", events)
+        assert (code, {one["status"] for one in again["results"]}) == (202, {"duplicate"})
+        assert [one["position"] for one in again["results"]] == [one["position"] for one in first["results"]]
+        for door in doors:
+            for color in ("c0", "c1", "c2", "c3"):  # of both shards
+                assert door.post("a", {"id": f"bad-{color}", "at": START, "amount": 101.0, "color": color})[0] == 422
+            code, answer = door.post("a", events[0] | {"amount": 2.0})
+            assert (code, answer["reason"]) == (409, "id-conflict")
+    finally:
+        made.end()
+
+
+def shards(door: Ingest) -> set[str]:
+    """The shards that a process writes, once it is ready."""
+    code, said = door.get("/health/ready") if door.listens() else (0, {})
+    return set(said["shards"]) if code == 200 else set()

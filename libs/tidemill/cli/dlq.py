@@ -15,12 +15,12 @@ from tidemill.bus.control_client import read_all
 from tidemill.cli.options import AsOutput, DataDir, Output
 from tidemill.errors import Refused, Transient
 from tidemill.events.deadletters import DeadLetter
-from tidemill.events.envelope import ATTEMPT, CAUSED_BY, time_text
+from tidemill.events.envelope import ANSWER_TO, ATTEMPT, CAUSED_BY, time_text
 from tidemill.settings import Settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
-_OURS = (ATTEMPT, CAUSED_BY)
+_OURS = (ANSWER_TO, ATTEMPT, CAUSED_BY)
 _MAX_BYTES = 10_485_760
 
 

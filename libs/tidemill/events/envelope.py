@@ -16,6 +16,8 @@ SEQ = "tidemill-seq"
 POSITION = "tidemill-position"
 ATTEMPT = "tidemill-attempt"
 """How often a raw record has been redriven from the dead letters."""
+ANSWER_TO = "tidemill-answer-to"
+"""Who wants to hear what became of a raw record."""
 TRACEPARENT = "traceparent"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

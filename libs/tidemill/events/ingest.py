@@ -11,6 +11,26 @@ from tidemill.events.base import Event
 from tidemill.events.paths import Schema, load_schema
 
 
+class Answered(Event):
+    """What became of a raw record whose sender asked for an answer: the reply to a caller's HTTP door, in whichever process that is."""
+
+    TOPIC: ClassVar[str | None] = "ingest.answered.v1"
+    SCHEMA: ClassVar[Schema] = load_schema("ingest/answered.v1")
+    KEY: ClassVar[str] = "caller"
+
+    caller: str
+    """The door's process, from the raw record's header."""
+    number: int
+    """The door's own number of the question."""
+    status: str
+    """`accepted`, `duplicate` or `rejected`."""
+    partition: int
+    """Place in the log of the event (of the first one, for a duplicate); -1 where it is not known."""
+    offset: int
+    reason: str
+    message: str
+
+
 class SwitchAppended(Event):
     """The switch stands in the log at this position."""
 

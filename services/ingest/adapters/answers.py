@@ -1,22 +1,21 @@
-"""HTTP callers who wait until the log has their event. The door waits, the shard's loop answers; safe for threads."""
+"""HTTP callers who wait until the log has their event. The door waits, a shard's loop answers; safe for threads."""
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import count
 from typing import Literal
 
-import numpy as np
-
-from services.ingest.model import U64, Lane
+Status = Literal["accepted", "duplicate", "rejected"]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What became of one raw record."""
 
-    status: Literal["accepted", "duplicate", "rejected"]
+    status: Status
     partition: int = -1
     """Place in the log of the event (of the first one, for a duplicate); -1 where it is not known."""
     offset: int = -1
@@ -24,67 +23,46 @@ class Answer:
     message: str = ""
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, slots=True)
 class Waiting:
-    """One raw record that a caller waits for: complete when its place in the raw topic and the answer for that place are known."""
+    """One question: its number, and where the answer will be."""
 
-    ident: int
-    future: Future[Answer] = field(default_factory=Future)
-    place: tuple[Lane, int] | None = None
-    heard: dict[tuple[Lane, int], Answer] = field(default_factory=dict)
+    number: int
+    future: Future[Answer]
 
 
 class Answers:
-    """All waiting callers of one stream, by what their event is identified by (Rows.ident)."""
+    """The waiting callers of one process's door, by the number of their question."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[int, list[Waiting]] = {}
+        self._numbers = count(1)
+        self._waiting: dict[int, Future[Answer]] = {}
 
     def __len__(self) -> int:
-        with self._lock:
-            return sum(map(len, self._waiting.values()))
+        return len(self._waiting)
 
-    def expect(self, ident: int) -> Waiting:
+    def expect(self) -> Waiting:
         """To be called before the raw record is sent, so that no answer comes too early."""
-        waiting = Waiting(ident)
+        waiting = Waiting(next(self._numbers), Future())
         with self._lock:
-            self._waiting.setdefault(ident, []).append(waiting)
+            self._waiting[waiting.number] = waiting.future
         return waiting
 
-    def sent(self, waiting: Waiting, lane: Lane, offset: int) -> None:
-        """The raw record is at this place."""
-        with self._lock:
-            waiting.place = (lane, offset)
-            self._complete(waiting)
+    def tell(self, number: int, answer: Answer) -> None:
+        """What became of the record of this question; the first answer counts, and nobody need wait any more."""
+        if future := self._taken(number):
+            future.set_result(answer)
 
-    def forget(self, waiting: Waiting) -> None:
+    def fail(self, number: int, error: Exception) -> None:
+        """There will be no answer."""
+        if future := self._taken(number):
+            future.set_exception(error)
+
+    def forget(self, number: int) -> None:
         """Nobody waits any more."""
+        self._taken(number)
+
+    def _taken(self, number: int) -> Future[Answer] | None:
         with self._lock:
-            self._remove(waiting)
-
-    def wanted(self) -> U64 | None:
-        """What is waited for; None where nothing is."""
-        if not self._waiting:
-            return None
-        with self._lock:
-            return np.array(list(self._waiting), np.uint64)
-
-    def tell(self, ident: int, lane: Lane, offset: int, answer: Answer) -> None:
-        """What became of the raw record at this place."""
-        with self._lock:
-            for waiting in list(self._waiting.get(ident, ())):
-                waiting.heard[lane, offset] = answer
-                self._complete(waiting)
-
-    def _complete(self, waiting: Waiting) -> None:
-        if waiting.place in waiting.heard and not waiting.future.done():
-            waiting.future.set_result(waiting.heard[waiting.place])
-            self._remove(waiting)
-
-    def _remove(self, waiting: Waiting) -> None:
-        others = [other for other in self._waiting.get(waiting.ident, ()) if other is not waiting]
-        if others:
-            self._waiting[waiting.ident] = others
-        else:
-            self._waiting.pop(waiting.ident, None)
+            return self._waiting.pop(number, None)

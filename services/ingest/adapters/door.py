@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from services.ingest import errors
-from services.ingest.adapters.answers import Answer, Answers, Waiting
+from services.ingest.adapters.answers import Answer, Waiting
 from services.ingest.adapters.control import Catalogue
 from services.ingest.adapters.json_avro import Encoder
-from services.ingest.model import Lane
+from services.ingest.adapters.replies import Replies
 from services.ingest.settings import Limits
 from tidemill.bus.producer import configuration
 from tidemill.errors import Refused
 from tidemill.events import wire
-from tidemill.events.identity import hash64
 from tidemill.spec import Bundle
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class Busy(Exception):
-    """Too many callers wait, or the stream's log is not written here."""
+    """Too many callers wait, or the broker takes or tells nothing now."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +38,13 @@ class Sent:
 
     id: str
     waiting: Waiting
-    answers: Answers
 
 
 class Door:
-    """Appends JSON events to raw topics; the shard's loop answers what became of them."""
+    """Appends JSON events to raw topics; the writer of their shard answers, in this process or in another."""
 
-    def __init__(self, settings: Settings, limits: Limits, catalogue: Catalogue, answers: Callable[[str], Answers | None]) -> None:
-        """`answers` gives those of a stream whose log is written in this process, else None."""
-        self.limits, self._catalogue, self._answers = limits, catalogue, answers
+    def __init__(self, settings: Settings, limits: Limits, catalogue: Catalogue, replies: Replies) -> None:
+        self.limits, self._catalogue, self._replies = limits, catalogue, replies
         conf = configuration(settings, "ingest-door")
         delivery = {
             "message.timeout.ms": int(limits.answer * 1000),
@@ -72,10 +68,10 @@ class Door:
 
     def send(self, stream: str, source: str, event: Any) -> Sent:
         """Append one event to its raw topic. Raises Misfit, Refused (missing-id, too-large), Busy."""
-        bundle, answers = self._catalogue.bundle(stream), self._answers(stream)
-        if bundle is None or answers is None:
-            raise Busy(f"the log of {stream!r} is not written by this process now")
-        if len(answers) >= self.limits.waiting:
+        bundle = self._catalogue.bundle(stream)
+        if bundle is None or not self._replies.listening.is_set():
+            raise Busy("this process does not hear answers yet")
+        if len(self._replies.answers) >= self.limits.waiting:
             raise Busy(f"{self.limits.waiting} events wait already")
         value = wire.frame(bundle.ids[source], self._encoder(bundle, source).encode(event))
         event_id = event.get(bundle.stream.sources[source].id)
@@ -83,7 +79,7 @@ class Door:
             raise Refused(errors.MISSING_ID, f"{bundle.stream.sources[source].id} is empty; it names the event")
         if len(value) > self.limits.event:
             raise Refused(errors.TOO_LARGE, f"an event may have {self.limits.event} bytes, this one has {len(value)}")
-        return self._send(stream, source, str(event_id), value, answers)
+        return self._send(f"raw.{stream}.{source}", str(event_id), value)
 
     async def answer(self, sent: Sent, seconds: float) -> Answer | None:
         """What became of it; None where that is not known within `seconds`, or the broker did not take it."""
@@ -92,7 +88,7 @@ class Door:
         except (TimeoutError, Busy):
             return None
         finally:
-            sent.answers.forget(sent.waiting)
+            self._replies.answers.forget(sent.waiting.number)
 
     def close(self) -> None:
         """Have the broker take what is under way."""
@@ -100,20 +96,20 @@ class Door:
         self._ending.set()
         self._poller.join(2)
 
-    def _send(self, stream: str, source: str, event_id: str, value: bytes, answers: Answers) -> Sent:
-        sent = Sent(event_id, answers.expect(hash64(event_id.encode()) ^ hash64(source.encode())), answers)
+    def _send(self, topic: str, event_id: str, value: bytes) -> Sent:
+        sent = Sent(event_id, self._replies.answers.expect())
+        number = sent.waiting.number
         try:
-            self._producer.produce(f"raw.{stream}.{source}", value, event_id, on_delivery=partial(self._delivered, sent, source))
+            headers: list[tuple[str, str | bytes | None]] = [self._replies.address(number).header]
+            self._producer.produce(topic, value, event_id, headers=headers, on_delivery=partial(self._delivered, number))
         except (BufferError, KafkaException) as error:
-            answers.forget(sent.waiting)
+            self._replies.answers.forget(number)
             raise Busy(f"the broker takes no more at the moment: {error}") from error
         return sent
 
-    def _delivered(self, sent: Sent, source: str, error: KafkaError | None, message: Message) -> None:
-        if error is not None and not sent.waiting.future.done():
-            sent.waiting.future.set_exception(Busy(f"the broker did not take it: {error.str()}"))
-        elif error is None:
-            sent.answers.sent(sent.waiting, Lane(source, int(message.partition() or 0)), int(message.offset() or 0))
+    def _delivered(self, number: int, error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            self._replies.answers.fail(number, Busy(f"the broker did not take it: {error.str()}"))
 
     def _encoder(self, bundle: Bundle, source: str) -> Encoder:
         key = (bundle.digest, source)

@@ -7,15 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
-import numpy as np
-
-from services.ingest.adapters.answers import Answer, Answers
+from services.ingest.adapters.answers import Answer
 from services.ingest.adapters.letters import letter
 from services.ingest.adapters.log import LogWriter, Told
+from services.ingest.adapters.replies import Address, Replies, addressed
 from services.ingest.adapters.shelf import States
 from services.ingest.adapters.switches import Switches
 from services.ingest.adapters.traces import around, traced
-from services.ingest.model import Arrival, Dead, Lane, Rows, State
+from services.ingest.model import Arrival, Dead, Rows, State
 from services.ingest.settings import Limits
 from services.ingest.step import Output, Plan, Records, Repeats
 from tidemill import telemetry
@@ -28,10 +27,10 @@ class Teller:
     """The output side of one shard. Not for several threads."""
 
     def __init__(
-        self, state: State, writer: LogWriter, states: States, switches: Switches, answers: Answers, limits: Limits, dead: DeadShare
+        self, state: State, writer: LogWriter, states: States, switches: Switches, replies: Replies, limits: Limits, dead: DeadShare
     ) -> None:
         self._state, self._writer, self._states = state, writer, states
-        self._switches, self._answers, self._limits, self._dead = switches, answers, limits, dead
+        self._switches, self._replies, self._limits, self._dead = switches, replies, limits, dead
         self._newest = ""
         """Fingerprint of the log's last record."""
         self._stored = (state.seq, time.monotonic())
@@ -72,9 +71,9 @@ class Teller:
         if not dead:
             return
         self._writer.bury([letter(one, self._state.stream, polled // 1000) for one in dead])
+        for i, to in addressed([one.origin for one in dead]).items():
+            self._replies.tell(to, Answer("rejected", reason=dead[i].reason, message=dead[i].message))
         for one in dead:
-            answer = Answer("rejected", reason=one.reason, message=one.message)
-            self._answers.tell(one.ident, one.lane, one.offset, answer)
             metrics.DEAD.labels(self._topic(one.lane.source), one.reason).inc()
 
     def _append(self, records: Records, plan: Plan, place: int, polled: int) -> None:
@@ -86,7 +85,7 @@ class Teller:
             rows = records.rows
             traces = traced(rows, rows.ident ^ plan.salts[rows.source], self._state.stream, plan.names, polled)
             self._traces += traces.values()
-            self._send(records, place, traces, self._awaited(rows, plan))
+            self._send(records, place, traces, self._awaited(rows))
 
     def _append_control(self, records: Records, place: int) -> None:
         with telemetry.control_span(
@@ -109,31 +108,25 @@ class Teller:
         key = records.keys[-1]
         self._newest = fingerprint(None if key is None else key.encode(), records.values[-1])
 
-    def _awaited(self, rows: Rows, plan: Plan) -> dict[int, Told]:
+    def _awaited(self, rows: Rows) -> dict[int, Told]:
         """Whom to tell which rows are in the log."""
-        wanted = self._answers.wanted()
-        if wanted is None:
-            return {}
-        picks = np.flatnonzero(np.isin(rows.ident, wanted)).tolist()
-        return {i: partial(self._accepted, int(rows.ident[i]), _lane(rows, i, plan), int(rows.offset[i])) for i in picks}
+        return {i: partial(self._accepted, to) for i, to in addressed(rows.origins).items()}
 
-    def _accepted(self, ident: int, lane: Lane, raw_offset: int, offset: int) -> None:
-        self._answers.tell(ident, lane, raw_offset, Answer("accepted", self._state.shard, offset))
+    def _accepted(self, to: Address, offset: int) -> None:
+        self._replies.tell(to, Answer("accepted", self._state.shard, offset))
 
     def _repeat(self, repeats: list[Repeats], plan: Plan) -> None:
-        wanted = self._answers.wanted() if repeats else None
         for part in repeats:
             for source, count in Counter(part.rows.source.tolist()).items():
                 metrics.DUPLICATES.labels(self._topic(plan.names[source])).inc(count)
-            if wanted is not None:
-                self._answer_repeats(part, np.flatnonzero(np.isin(part.rows.ident, wanted)).tolist(), plan)
+            self._answer_repeats(part)
 
-    def _answer_repeats(self, part: Repeats, picks: list[int], plan: Plan) -> None:
-        if picks:
+    def _answer_repeats(self, part: Repeats) -> None:
+        waiting = addressed(part.rows.origins)
+        if waiting:
             self._writer.flush()  # the first of them may be on its way
-        for i in picks:
-            answer = Answer("duplicate", self._state.shard, int(part.original[i]))
-            self._answers.tell(int(part.rows.ident[i]), _lane(part.rows, i, plan), int(part.rows.offset[i]), answer)
+        for i, to in waiting.items():
+            self._replies.tell(to, Answer("duplicate", self._state.shard, int(part.original[i])))
 
     def _count(self, out: Output, plan: Plan, arrivals: Sequence[Arrival]) -> None:
         for arrival in arrivals:
@@ -162,7 +155,3 @@ class Teller:
 
     def _topic(self, source: str) -> str:
         return f"raw.{self._state.stream}.{source}"
-
-
-def _lane(rows: Rows, i: int, plan: Plan) -> Lane:
-    return Lane(plan.names[rows.source[i]], int(rows.partition[i]))

@@ -78,7 +78,10 @@ async def _take(door: Door, stream: str, source: str, events: list[Any]) -> list
 
 def _result(event_id: str, answer: Answer | None) -> Result:
     if answer is None:
-        message = "the raw topic has it, the log does not have it yet; send it again with the same id to hear more"
+        message = (
+            "the raw topic has it, the log does not have it yet (a replay that has not ended holds live events back);"
+            " send it again with the same id to hear more"
+        )
         return 503, {"status": "unknown", "id": event_id, "reason": "not-yet", "message": message}
     if answer.status == "rejected":
         return _CODES.get(answer.reason, 422), {"id": event_id, **_rejected(answer.reason, answer.message)}

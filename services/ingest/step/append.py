@@ -155,7 +155,7 @@ def _set_aside(plan: Plan, rows: Rows, verdict: npt.NDArray[np.uint8], original:
     for i in np.flatnonzero(verdict == kernels.CONFLICT).tolist():
         lane = Lane(plan.names[rows.source[i]], int(rows.partition[i]))
         message = f"{rows.ids[i]!r} is in the log with other bytes, at offset {original[i]}"
-        out.dead.append(Dead(lane, int(rows.offset[i]), errors.ID_CONFLICT, message, rows.origins[i], int(rows.ident[i])))
+        out.dead.append(Dead(lane, int(rows.offset[i]), errors.ID_CONFLICT, message, rows.origins[i]))
 
 
 def _headers(state: State, rows: Rows, times: I64) -> npt.NDArray[np.void]:

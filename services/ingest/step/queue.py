@@ -96,7 +96,7 @@ class Queue:
         self._settle(rows.take(np.flatnonzero(~late)) if late.any() else rows)
         message = f"the feed promised that this source is past {format_moment(until)}, and this is later"
         return [
-            Dead(self.lane, int(rows.offset[i]), errors.TIME_OUT_OF_RANGE, message, rows.origins[i], int(rows.ident[i]))
+            Dead(self.lane, int(rows.offset[i]), errors.TIME_OUT_OF_RANGE, message, rows.origins[i])
             for i in np.flatnonzero(late).tolist()
         ]
 

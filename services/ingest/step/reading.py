@@ -119,17 +119,16 @@ def _events(plan: Plan, source: Source, decoder: Decoder, arrival: Arrival, inde
     idents = hash64_many(found.ids) ^ np.uint64(source.salt)
     good = _mine(plan, found.frame)
     for fault in rules.faults(found):
-        out.dead += _buried(arrival, index, np.flatnonzero(fault.failed & good), fault, idents)
+        out.dead += _buried(arrival, index, np.flatnonzero(fault.failed & good), fault)
         good &= ~fault.failed
     out.warned += rules.warnings(found, good)
     return _rows(arrival, found, index, idents, np.flatnonzero(good))
 
 
-def _buried(arrival: Arrival, index: Index, failed: Index, fault: rules.Fault, idents: U64) -> Iterator[Dead]:
+def _buried(arrival: Arrival, index: Index, failed: Index, fault: rules.Fault) -> Iterator[Dead]:
     for i in failed.tolist():
         place = index[i]
-        offset = int(arrival.offsets[place])
-        yield Dead(arrival.lane, offset, fault.reason, fault.message(i), arrival.origins[place], int(idents[i]))
+        yield Dead(arrival.lane, int(arrival.offsets[place]), fault.reason, fault.message(i), arrival.origins[place])
 
 
 def _rows(arrival: Arrival, found: rules.Events, index: Index, idents: U64, keep: Index) -> Rows:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
 
-from pydantic import BeforeValidator, Field, PlainSerializer, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
 from tidemill.spec.stream import Spec
+from tidemill.spec.training import TrainingSpec
 from tidemill.spec.values import DAY, HOUR, Duration, TopicWord, format_duration, parse_duration
 
 if TYPE_CHECKING:
@@ -42,58 +43,6 @@ class Label(Spec):
     """An expression of the label source's columns; true or false."""
     within: Duration
     """Event time after which a trigger counts as unlabelled."""
-
-
-def _share(value: object) -> float:
-    match = re.fullmatch(r"newest (\d{1,2})\s*%", value) if isinstance(value, str) else None
-    if not match or not 0 < int(match[1]) < 100:
-        raise ValueError(f"{value!r} is no slice: write `newest 15%`")
-    return int(match[1]) / 100
-
-
-class Split(Spec):
-    """The time-ordered split."""
-
-    test: Annotated[float, BeforeValidator(_share), PlainSerializer(lambda x: f"newest {x:.0%}", when_used="json")] = 0.15
-    """Share (0..1) of the rows, the newest."""
-    gap: Duration = DAY
-    """Event time left out between training and test rows."""
-
-
-class LastRows(Spec):
-    """Only the newest rows."""
-
-    last: Duration
-
-
-class XgboostSpec(Spec):
-    """Gradient-boosted trees."""
-
-    trials: int = Field(default=8, ge=1, le=200)
-    max_trees: int = Field(default=200, ge=1, le=5000)
-    early_stopping: int = Field(default=20, ge=1)
-
-
-class LogisticSpec(Spec):
-    """The baseline: must be beaten, is never proposed."""
-
-
-class Candidates(Spec):
-    """What is trained."""
-
-    xgboost: XgboostSpec = XgboostSpec()
-    logistic: LogisticSpec = LogisticSpec()
-
-
-class TrainingSpec(Spec):
-    """How a run trains."""
-
-    rows: Literal["all"] | LastRows = "all"
-    maturity: Duration | None = None
-    """How old (event time) a trigger must be; default: the label's `within`."""
-    split: Split = Split()
-    candidates: Candidates = Candidates()
-    seed: int = 7
 
 
 def _bar(value: object) -> object:

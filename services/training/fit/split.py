@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tidemill.spec.training import Newest
+
 I64 = npt.NDArray[np.int64]
 
 
@@ -18,11 +20,18 @@ class Split:
     test: I64
 
 
-def split(times: I64, share: float, gap: int) -> Split:
-    """`times` (us, ascending): the newest `share` of the rows is the test, with all rows of its first moment.
+def split(times: I64, test: Newest, gap: int) -> Split:
+    """`times` (us, ascending, at least one): the newest slice is the test, with all rows of its first moment.
 
     Rows younger than `gap` (us) before that moment are in neither: their labels were not known yet when the test began.
     """
-    size = max(1, round(len(times) * share))
-    begin = times[max(0, len(times) - size)]
+    begin = _begin(times, test)
     return Split(np.flatnonzero(times < begin - gap), np.flatnonzero(times >= begin))
+
+
+def _begin(times: I64, test: Newest) -> int:
+    """The test's first moment."""
+    if test.span is not None:
+        return int(times[-1]) - test.span
+    size = max(1, round(len(times) * (test.share or 0.0)))
+    return int(times[max(0, len(times) - size)])

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from services.training.errors import RunFailed
 from services.training.fit.split import split
 from tidemill.models.trees import Booster, DMatrix, train
-from tidemill.spec.model import XgboostSpec
+from tidemill.spec.training import Newest, XgboostSpec
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -27,8 +27,10 @@ Parameters = dict[str, Any]
 
 TUNED_ON = 40_000
 """Trials see so many of the newest training rows: more of them changed no choice, only the time."""
-VALIDATED_ON = 0.25
-"""Share of these, the newest, that early stopping looks at."""
+VALIDATED_ON = Newest.model_validate("newest 25%")
+"""Of these, what early stopping looks at."""
+GROWTH = 0.2
+"""More rows bear more trees: the winner's number grows with this power of the rows that it gained."""
 
 _FIXED: Parameters = {
     "objective": "binary:logistic",
@@ -40,7 +42,7 @@ _FIXED: Parameters = {
     "validate_parameters": True,
 }
 _FIRST: Parameters = {
-    "eta": 0.15,
+    "eta": 0.1,
     "max_depth": 6,
     "min_child_weight": 8.0,
     "subsample": 0.8,
@@ -49,13 +51,14 @@ _FIRST: Parameters = {
 }
 """A sound default goes first; the others are drawn."""
 _CHOICES: Parameters = {
-    "eta": (0.08, 0.12, 0.18, 0.25),
-    "max_depth": (4, 5, 6, 7),
-    "min_child_weight": (2.0, 8.0, 32.0),
-    "subsample": (0.7, 0.85, 1.0),
-    "colsample_bytree": (0.4, 0.6, 0.8),
-    "lambda": (1.0, 4.0, 16.0),
+    "eta": (0.06, 0.08, 0.1, 0.12),
+    "max_depth": (5, 6, 7),
+    "min_child_weight": (4.0, 8.0, 16.0),
+    "subsample": (0.7, 0.8, 0.9),
+    "colsample_bytree": (0.4, 0.5, 0.6, 0.8),
+    "lambda": (1.0, 2.0, 4.0),
 }
+"""Near the default: one validation slice is too noisy to choose between very different models."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ def fit(matrix: F32, labels: F64, times: I64, types: Sequence[str], spec: Xgboos
     with ThreadPoolExecutor(min(spec.trials, cores())) as pool:
         trials = list(pool.map(run, candidates(spec.trials, seed)))
     best = min(trials, key=lambda trial: trial.log_loss)
-    booster = train({**_FIXED, **best.parameters}, _matrix(matrix, labels, types), best.rounds)
+    rounds = min(spec.max_trees, round(best.rounds * (len(labels) / len(parts.train)) ** GROWTH))
+    booster = train({**_FIXED, **best.parameters}, _matrix(matrix, labels, types), rounds)
     return Fitted(booster, best, trials)
 
 

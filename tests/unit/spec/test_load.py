@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tidemill.spec import Bundle, SpecError, SpecErrors, load
+from tidemill.spec.values import DAY
 
 FLIGHTS = Path(__file__).parents[3] / "usecases" / "flights"
 MODEL = "models/late-arrival.yaml"
@@ -38,7 +39,7 @@ def test_the_flights_use_case_loads() -> None:
     assert bundle.stream.order == ["weather", "arrivals", "departures"]
     assert bundle.stream.views["aircraft_history"].features["last_delay"].over == [24 * 3600 * 1_000_000]
     assert (model.trigger_name, model.trigger_source(bundle), model.maturity) == ("departure", "departures", 3 * 86400 * 1_000_000)
-    assert model.training.split.test == 0.08
+    assert model.training.split.test.span == 7 * DAY
     assert model.monitors.alerts["performance"].above is not None
     assert model.monitors.alerts["performance"].above.resolve(0.3) == pytest.approx(0.39)
     assert bundle.views_of("departure") == list(bundle.stream.views)
@@ -199,7 +200,7 @@ def test_a_policy_changes_the_digest_but_not_that_of_the_data(tmp_path: Path) ->
             "unknown feature",
             "'event__dep_delay'?",
         ),
-        (MODEL, "test: newest 8%", "test: 8%", "training.split.test", "no slice", ""),
+        (MODEL, "test: newest 7d", "test: 7d", "training.split.test", "no slice", ""),
         (MODEL, "owner: flight-ops", "", "-", "'owner' is missing", "add `owner: ...`"),
         ("schemas/arrival.v1.avsc", '"Arrival"', '"Arrival', "-", "no usable Avro schema", ""),
         ("schemas/arrival.v1.avsc", '"flights"', '"tidemill.mine"', "-", "the platform's own", ""),

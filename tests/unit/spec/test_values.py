@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidemill.spec import format_duration, parse_duration, slide
+from tidemill.spec.training import Newest
 from tidemill.spec.values import DAY, HOUR, MINUTE, SECOND, format_moment, parse_moment
 from tidemill.spec.windows import LONGEST
 
@@ -71,3 +72,14 @@ def test_a_slide_divides_its_window_and_an_hour(seconds: int) -> None:
 def test_an_impossible_window_is_refused(window: int) -> None:
     with pytest.raises(ValueError, match="not possible"):
         slide(window)
+
+
+@pytest.mark.parametrize("text", ["newest 8%", "newest 7d", "newest 36h"])
+def test_a_slice_is_written_back_as_it_was_said(text: str) -> None:
+    assert Newest.model_validate(text).model_dump(mode="json") == text
+
+
+@pytest.mark.parametrize("text", ["newest 0%", "newest 100%", "newest 0d", "newest", "oldest 7d", "7d", 0.1])
+def test_what_is_no_slice_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match="no slice|no duration"):
+        Newest.model_validate(text)

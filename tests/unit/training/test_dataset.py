@@ -17,6 +17,7 @@ from services.training.fit.split import split
 from tests.unit.training.synthetic import BEGIN, BUNDLE, DAY, MODEL, PER_DAY, past, request
 from tidemill.spec import Bundle
 from tidemill.spec.checks import feature_names
+from tidemill.spec.training import Newest
 
 N = 20 * PER_DAY
 YOUNG = 3 * PER_DAY  # maturity is the label's 3 days
@@ -99,11 +100,17 @@ def test_the_parquet_file_holds_the_rows() -> None:
     np.testing.assert_array_equal(frame["event__dep_delay"].to_numpy(), dataset.columns["event__dep_delay"])
 
 
-@given(st.lists(st.integers(0, 50), min_size=1, max_size=200), st.floats(0.05, 0.9), st.integers(0, 10))
-def test_no_training_row_is_younger_than_the_gap_before_the_oldest_test_row(steps: list[int], share: float, gap: int) -> None:
-    times = np.cumsum(np.array(steps, np.int64))
-    parts = split(times, share, gap)
-    assert len(parts.test) >= max(1, round(len(times) * share))
+slices = st.builds("newest {}%".format, st.integers(1, 99)) | st.builds("newest {}us".format, st.integers(1, 300))
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=200), slices, st.integers(0, 10))
+def test_no_training_row_is_younger_than_the_gap_before_the_oldest_test_row(steps: list[int], text: str, gap: int) -> None:
+    times, newest = np.cumsum(np.array(steps, np.int64)), Newest.model_validate(text)
+    parts = split(times, newest, gap)
+    if newest.share is not None:
+        assert len(parts.test) >= max(1, round(len(times) * newest.share))
+    else:
+        assert len(parts.test) == np.count_nonzero(times[-1] - times <= newest.span)
     assert parts.test.tolist() == list(range(len(times) - len(parts.test), len(times)))
     if len(parts.train):
         assert times[parts.train[-1]] < times[parts.test[0]] - gap

@@ -67,8 +67,8 @@ def test_the_dataset_was_told_and_lies_in_the_store(told, done, store) -> None:
 
 def test_the_figures_are_of_the_newest_rows_and_of_the_model_that_was_kept(files, done) -> None:
     dataset = build([past(N)], BUNDLE, request(N))
-    share = BUNDLE.models[MODEL].training.split.test
-    rows = split(dataset.times, share, synthetic.DAY).test
+    test = BUNDLE.models[MODEL].training.split.test
+    rows = split(dataset.times, test, synthetic.DAY).test
     scores, _ = Scorer.load(files).score(dataset.take(rows))
     assert done.metrics["rows"] == len(rows)
     assert done.metrics["log_loss"] == pytest.approx(log_loss(dataset.labels[rows], scores))

@@ -107,6 +107,7 @@ class Monitoring:
         """The state of `dump`, with what its next step will need."""
         state = State.from_plain(stream, snapshot.arrays, snapshot.meta)
         self._learn(np.unique(state.ids).tolist())
+        self._learn([number for watch in state.watches.values() for number in watch.drift.waiting])
         bundle = state.roster.bundle
         if bundle is not None:
             self._learn([number for name, number in bundle.ids.items() if name.startswith(("vector:", "tidemill.features."))])

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from services.monitoring.drift import Drift
 from tidemill.models.rollout import Roster
 
 SCORES: Final = np.dtype([("position", "<f8"), ("version", "<i8"), ("score", "<f8")])
@@ -43,10 +44,9 @@ class Watch:
     """Labels that came in this window, of scored triggers."""
     outcomes: int = 0
     waiting: Rows = field(default_factory=lambda: np.zeros(0, WAITING))
-    vectors: list[bytes] = field(default_factory=list)
-    """This window's vectors since the champion's last change."""
+    drift: Drift = field(default_factory=Drift)
     champion: str = ""
-    """The artifact against whose reference `vectors` are counted."""
+    """The artifact against whose reference drift is counted."""
     version: int | None = None
     alerts: dict[str, Alert] = field(default_factory=dict)
     heard: Rows = field(default_factory=lambda: np.zeros(0, SCORES))
@@ -83,9 +83,12 @@ class State:
         for number, (name, watch) in enumerate(self.watches.items()):
             for part in _ARRAYS:
                 arrays[f"{number}.{part}"] = getattr(watch, part)
-            arrays |= _packed(f"{number}.vectors", watch.vectors)
+            waiting = [(schema, value) for schema, values in watch.drift.waiting.items() for value in values]
+            arrays |= _packed(f"{number}.vectors", [value for _, value in waiting])
+            arrays[f"{number}.schemas"] = np.array([schema for schema, _ in waiting], np.int64)
             alerts = {key: [alert.streak, alert.up] for key, alert in watch.alerts.items()}
-            watches[name] = {part: getattr(watch, part) for part in _NUMBERS} | {"alerts": alerts}
+            plain = {part: getattr(watch, part) for part in _NUMBERS}
+            watches[name] = plain | {"alerts": alerts, "drift": watch.drift.to_plain()}
         return arrays, {"partition": self.partition, "roster": self.roster.to_json(), "seqs": self.seqs, "watches": watches}
 
     @classmethod
@@ -99,7 +102,8 @@ class State:
                 setattr(watch, part, plain[part])
             for part in _ARRAYS:
                 setattr(watch, part, arrays[f"{number}.{part}"])
-            watch.vectors = _unpacked(f"{number}.vectors", arrays)
+            waiting = zip(arrays[f"{number}.schemas"].tolist(), _unpacked(f"{number}.vectors", arrays), strict=True)
+            watch.drift = Drift.from_plain(plain["drift"], waiting)
             watch.alerts = {key: Alert(streak, up) for key, (streak, up) in plain["alerts"].items()}
             state.watches[name] = watch
         return state

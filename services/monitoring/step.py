@@ -14,6 +14,7 @@ import fastavro
 import numpy as np
 import numpy.typing as npt
 
+from services.monitoring.drift import Drift
 from services.monitoring.kinds import Kind
 from services.monitoring.model import LABELLED, SCORES, WAITING, Rows, State, Watch
 from services.monitoring.window import Closing, Said, close
@@ -125,10 +126,7 @@ def _fold(state: State, known: Known, begin: int, end: int) -> list[Said]:
             at = max(at, min(until, end))
             if at < end:
                 position = int(times["position"][at - begin])
-                said += [
-                    (position, fact)
-                    for fact in _close(state, known, model, watch, Closing(state.stream, state.partition, position))
-                ]
+                said += [(position, fact) for fact in _close(known, model, watch, Closing(state.stream, state.partition, position))]
     return [fact for _, fact in sorted(said, key=lambda one: one[0])]
 
 
@@ -149,8 +147,9 @@ def _collect(state: State, known: Known, model: ModelSpec, watch: Watch, begin: 
     watch.predictions, watch.scored = watch.predictions + len(scores), watch.scored + len(scored)
     watch.scores = np.concatenate([watch.scores, scored])
     watch.waiting = np.concatenate([watch.waiting, _waiting(scored, shadows)])
-    vectors = _vectors_of(state, known, model, begin, end).tolist()
-    watch.vectors += [state.values[at] for at in vectors]
+    places = _vectors_of(state, known, model, begin, end)
+    vectors = zip(state.ids[places].tolist(), [state.values[at] for at in places.tolist()], strict=True)
+    watch.drift.add(vectors, known.references.get(watch.champion), known.kinds)
     _label(state, known, model, watch, begin, end)
 
 
@@ -195,10 +194,10 @@ def _resolve(watch: Watch, rows: Rows, labelled: bool) -> None:
     watch.waiting = np.delete(watch.waiting, places[there])
 
 
-def _close(state: State, known: Known, model: ModelSpec, watch: Watch, closing: Closing) -> list[Said]:
-    dtype = next((kind.dtype for kind in known.kinds.values() if kind.vector and kind.asks(model)), None)
-    vectors = None if dtype is None else np.frombuffer(b"".join(watch.vectors), dtype)
-    return close(watch, model, closing, known.references.get(watch.champion), vectors)
+def _close(known: Known, model: ModelSpec, watch: Watch, closing: Closing) -> list[Said]:
+    reference = known.references.get(watch.champion)
+    watch.drift.count(reference, known.kinds)
+    return close(watch, model, closing, reference)
 
 
 def _turn(state: State, known: Known, name: str, value: bytes) -> list[Said]:
@@ -221,7 +220,7 @@ def _switch(state: State, known: Known, switch: ModelSwitched) -> None:
     except Refused:
         return
     watch, champion = state.watch(switch.model), state.roster.of(switch.model).champion
-    watch.vectors = []
+    watch.drift = Drift()
     watch.champion, watch.version = (champion.artifact, champion.version) if champion else ("", None)
     for alert in watch.alerts.values():
         alert.streak = 0
@@ -234,7 +233,7 @@ def _progress(state: State, known: Known, time: int, position: int, ended: bool)
         if watch.begin is None:
             watch.begin = time // window * window
         while watch.begin + window <= time:
-            said += _close(state, known, model, watch, Closing(state.stream, state.partition, position))
+            said += _close(known, model, watch, Closing(state.stream, state.partition, position))
         if ended:
-            said += _close(state, known, model, watch, Closing(state.stream, state.partition, position, ended=True))
+            said += _close(known, model, watch, Closing(state.stream, state.partition, position, ended=True))
     return said

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from services.monitoring.drift import Drift
 from services.monitoring.model import LABELLED, SCORES, Rows, Watch
 from tidemill.events.identity import event_id
 from tidemill.events.monitoring import AlertCleared, AlertRaised, WindowAlert, WindowClosed
 from tidemill.models import metrics
-from tidemill.models.reference import Reference, absent
+from tidemill.models.reference import Reference
 from tidemill.spec.model import AlertSpec, ModelSpec
 
 DECILES = tuple(number / 10 for number in range(11))
@@ -39,11 +40,12 @@ class Figures:
     outcomes: int
 
 
-def close(watch: Watch, model: ModelSpec, closing: Closing, reference: Reference | None, vectors: Rows | None) -> list[Said]:
-    """The facts of the open window, alerts first; the watch goes on with the next window. `vectors`: those of this window."""
+def close(watch: Watch, model: ModelSpec, closing: Closing, reference: Reference | None) -> list[Said]:
+    """The facts of the open window, alerts first; the watch goes on with the next window."""
     assert watch.begin is not None
     begin, end = watch.begin, watch.begin + model.monitors.window
-    drift, missing = _features(reference, vectors)
+    drift = watch.drift.psi(reference) if reference else {}
+    missing = watch.drift.shares(reference) if reference else {}
     figures = Figures(_realised(watch.labelled, "score"), _realised(watch.labelled, "shadow"), drift, missing, watch.outcomes)
     said, alerts = _alerts(watch, model, closing, end, figures, reference)
     scores = watch.scores["score"]
@@ -75,19 +77,7 @@ def close(watch: Watch, model: ModelSpec, closing: Closing, reference: Reference
 
 def _begin_next(watch: Watch, begin: int) -> None:
     watch.begin, watch.predictions, watch.scored, watch.unlabelled, watch.outcomes = begin, 0, 0, 0, 0
-    watch.scores, watch.labelled, watch.vectors = np.zeros(0, SCORES), np.zeros(0, LABELLED), []
-
-
-def _features(reference: Reference | None, vectors: Rows | None) -> tuple[dict[str, float], dict[str, float]]:
-    """(PSI, share of missing values) of each feature of the champion."""
-    if reference is None or vectors is None or not len(vectors):
-        return {}, {}
-    drift: dict[str, float] = {}
-    for spread in reference.spreads:
-        value = spread.psi(spread.count(vectors[spread.name]))
-        if value is not None and np.isfinite(value):
-            drift[spread.name] = float(value)
-    return drift, {spread.name: float(absent(vectors[spread.name]).mean()) for spread in reference.spreads}
+    watch.scores, watch.labelled, watch.drift = np.zeros(0, SCORES), np.zeros(0, LABELLED), Drift()
 
 
 def _realised(labelled: Rows, which: str) -> dict[str, float]:

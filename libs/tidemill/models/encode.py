@@ -74,9 +74,11 @@ class Encoding:
         return ["q" if feature.codes is None else "c" for feature in self.features]
 
     def matrix(self, columns: Columns) -> F32:
-        """float32[n, features], C order, NaN where missing."""
-        out = np.empty((len(columns[self.names[0]]), len(self.features)), np.float32)
-        for place, feature in enumerate(self.features):
+        """float32[n, features], C order, NaN where missing: so is a feature that the vectors do not have (any more)."""
+        known = columns.dtype.names or () if isinstance(columns, np.ndarray) else columns.keys()
+        there = [(place, feature) for place, feature in enumerate(self.features) if feature.name in known]
+        out = np.full((_rows(columns), len(self.features)), np.nan, np.float32)
+        for place, feature in there:
             out[:, place] = feature.encode(columns[feature.name])
         return out
 
@@ -103,6 +105,10 @@ class Encoding:
         if not features:
             raise Rejected("bad-artifact", "encoding.json names no feature")
         return encoding
+
+
+def _rows(columns: Columns) -> int:
+    return len(columns if isinstance(columns, np.ndarray) else next(iter(columns.values())))
 
 
 def canonical(value: Any) -> bytes:

@@ -30,7 +30,7 @@ from tidemill.trust import dsse, keys
 from tidemill.trust.statement import Decision, Statement
 
 NAMES = ["event__x", "v__n__1h", "v__m__1h"]
-VIEWS = {
+VIEWS: dict[str, Any] = {
     "v": {
         "source": "asks", "entity": "who",
         "features": {"n": {"agg": "count", "over": ["1h"]}, "m": {"agg": "mean", "of": "x", "over": ["1h"]}},
@@ -42,12 +42,25 @@ ALERT = {
 }
 EVENTS, SWITCHES = 600, (150, 400)
 WINDOW = 30 * MINUTE
+NARROWER = 18
+"""The schema of the vectors of `narrower()`."""
 CONTROL_IDS = {WindowClosed: 20, AlertRaised: 21, AlertCleared: 22}
 
 
 @cache
 def bundle() -> Bundle:
-    spec = small.bundle(VIEWS, "2h")
+    return _bundle(VIEWS)
+
+
+@cache
+def narrower() -> Bundle:
+    """A later spec, whose vectors have lost a feature that the models read."""
+    spec = _bundle({"v": VIEWS["v"] | {"features": {"n": VIEWS["v"]["features"]["n"]}}})
+    return spec.model_copy(update={"ids": {**spec.ids, "vector:ask": NARROWER}})
+
+
+def _bundle(views: dict[str, Any]) -> Bundle:
+    spec = small.bundle(views, "2h")
     model = spec.models["m"].model_dump(mode="json", by_alias=True)
     model |= {"rollout": {"shadow": "first"}, "monitors": {"window": "30m", "alerts": ALERT}}
     return spec.model_copy(update={"models": {"m": ModelSpec.model_validate(model)}})
@@ -112,13 +125,18 @@ class Trust:
         )  # fmt: skip
 
 
-def features(switches: dict[int, ModelSwitched], ended: bool = True) -> list[tuple[bytes | None, bytes]]:
-    """`features.small`: the switches stand before the event with their number."""
+def features(turns: dict[int, ModelSwitched | Bundle], ended: bool = True) -> list[tuple[bytes | None, bytes]]:
+    """`features.small`: switches and further specs stand before the event with their number."""
     found = small.records(bundle(), list(events()), ended)
-    for number, switch in sorted(switches.items(), reverse=True):
-        value = wire.frame(small.IDS["tidemill.log.ModelSwitched"], wire.datum(switch))
-        found.insert(number, (log.MODEL_SWITCHED, 255, events()[number - 1].known, None, value))
+    for number, turn in sorted(turns.items(), reverse=True):
+        kind, said = (log.SPEC_ADOPTED, adopted(turn)) if isinstance(turn, Bundle) else (log.MODEL_SWITCHED, turn)
+        value = wire.frame(small.IDS[said.full_name()], wire.datum(said))
+        found.insert(number, (kind, 255, events()[number - 1].known, None, value))
     return small.fold(found, itertools.repeat(100))
+
+
+def adopted(spec: Bundle) -> SpecAdopted:
+    return SpecAdopted(seq=0, position=0, stream_time=0, stream="small", digest=spec.digest, content=spec.to_json())
 
 
 def batches(topic: str, records: list[tuple[bytes | None, bytes]], sizes: Iterator[int]) -> Iterator[Batch]:
@@ -135,6 +153,8 @@ class Schemas:
     """The registry's part."""
 
     def schema(self, schema_id: int) -> dict[str, Any]:
+        if schema_id == NARROWER:
+            return vector_schema(narrower(), "ask")
         name = small.NAMES[schema_id]
         kinds: tuple[type[Fact], ...] = (Outcome, Unlabelled, Failed, SpecAdopted, Progressed, ModelSwitched, Prediction)
         return vector_schema(bundle(), "ask") if name == "vector:ask" else next(k.SCHEMA for k in kinds if k.full_name() == name)

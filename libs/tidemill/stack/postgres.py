@@ -72,8 +72,13 @@ def child(data_dir: Path, log: Path, port: int) -> Child:
 def ready(child: Child, role: Role) -> bool:
     """Whether it takes connections; StartFailed when it has ended."""
     child.check()
+    return answers(role.dsn)
+
+
+def answers(dsn: str) -> bool:
+    """Whether a server takes connections."""
     try:
-        psycopg.connect(role.dsn, connect_timeout=2).close()
+        psycopg.connect(dsn, connect_timeout=2).close()
     except psycopg.OperationalError:
         return False
     return True

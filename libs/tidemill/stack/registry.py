@@ -51,8 +51,13 @@ def url(port: int) -> str:
 def ready(child: Child, port: int) -> bool:
     """Whether it answers for subjects; StartFailed when it has ended."""
     child.check()
+    return answers(url(port))
+
+
+def answers(url: str) -> bool:
+    """Whether a registry tells its subjects."""
     try:
-        with urllib.request.urlopen(f"{url(port)}/subjects", timeout=2) as answer:  # noqa: S310 - our own loopback address
+        with urllib.request.urlopen(f"{url}/subjects", timeout=2) as answer:  # noqa: S310 - an address from the settings
             return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+    except (urllib.error.URLError, OSError, ValueError):
         return False

@@ -17,13 +17,12 @@ from types import FrameType
 
 import psutil
 
-from tidemill.events.topics import control_topics
 from tidemill.settings import Settings
-from tidemill.stack import kafka, postgres, registry, services
+from tidemill.stack import kafka, outside, postgres, registry, services
 from tidemill.stack.child import Child, StartFailed, free_port
+from tidemill.stack.contracts import ensure_contracts
 from tidemill.stack.services import Service
 from tidemill.stack.state import Running, State
-from tidemill.stack.topics import ensure_topics
 
 Tell = Callable[[str], object]
 SERVICES_END, PARTS_END = 4.5, 8.0
@@ -118,20 +117,26 @@ class Stack:
 
     def _start(self) -> None:
         before = State.read(self.settings.data_dir)
+        self._trust_as(before)
         server = self._start_postgres(before)
         broker = self._start_kafka(before)
         server()
         schemas = self._start_registry(before)
         broker()
-        ensure_topics(self.settings.kafka, control_topics(), self.settings.librdkafka)
         schemas()
+        ensure_contracts(self.settings)
         self._start_services(before)
+
+    def _trust_as(self, before: State | None) -> None:
+        """Go on with the pinned keys of the last time, unless others are given: what they signed is in the data."""
+        if before and Path(before.trust_dir or "-").is_dir() and "trust_dir" not in self.settings.model_fields_set:
+            self.settings = self.settings.model_copy(update={"trust_dir": Path(before.trust_dir)})
 
     def _start_postgres(self, before: State | None) -> Callable[[], None]:
         given = self.settings.postgres.get_secret_value()
         if given:
             self.admin_dsn = given
-            return lambda: None
+            return self._outside("PostgreSQL", "postgres", partial(postgres.answers, given))
         port = _port(before.postgres if before else "")
         role = postgres.administrator(self.settings.data_dir, port)
         self.admin_dsn = role.dsn
@@ -139,21 +144,25 @@ class Stack:
         return self._part(child, lambda: postgres.ready(child, role), 60)
 
     def _start_kafka(self, before: State | None) -> Callable[[], None]:
-        if self.settings.kafka:
-            return lambda: None
+        if address := self.settings.kafka:
+            return self._outside(f"Kafka at {address}", "kafka", partial(kafka.answers, address, self.settings.librdkafka))
         port = _port(before.kafka if before else "")
         self.settings = self.settings.model_copy(update={"kafka": f"127.0.0.1:{port}"})
         child = kafka.child(self.settings.data_dir.resolve(), self._log("kafka"), port, free_port())
         return self._part(child, lambda: kafka.ready(child, self.settings.kafka), 90)
 
     def _start_registry(self, before: State | None) -> Callable[[], None]:
-        if self.settings.schema_registry:
-            return lambda: None
+        if address := self.settings.schema_registry:
+            return self._outside(f"the schema registry at {address}", "schema_registry", partial(registry.answers, address))
         port = _port(before.schema_registry if before else "")
         database = postgres.ensure_role(self.admin_dsn, self.settings.data_dir, "apicurio")
         self.settings = self.settings.model_copy(update={"schema_registry": registry.url(port)})
         child = registry.child(self._log("schema-registry"), port, database)
         return self._part(child, lambda: registry.ready(child, port), 120)
+
+    def _outside(self, name: str, setting: str, answers: Callable[[], bool]) -> Callable[[], None]:
+        """What is returned waits until an outside server answers."""
+        return partial(outside.await_answer, name, setting, answers, lambda: self.stopping)
 
     def _part(self, child: Child, ready: Callable[[], bool], time_out: float) -> Callable[[], None]:
         """Start a server; what is returned waits until it is ready."""

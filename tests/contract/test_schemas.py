@@ -18,7 +18,7 @@ from tidemill.events.base import Event
 from tidemill.events.columnar import Decoder
 from tidemill.events.compatibility import broken
 from tidemill.events.paths import schemas_dir
-from tidemill.events.topics import compression_of, control_topics, load_topics, stream_topics, topic_of
+from tidemill.events.topics import Topic, compression_of, control_topics, load_topics, stream_topics, topic_of
 
 ROOT = schemas_dir().parent
 SCHEMAS = sorted(schemas_dir().rglob("*.avsc"))
@@ -128,6 +128,26 @@ def test_who_says_and_who_hears_is_who_the_code_shows(kind: type[Event]) -> None
     users = {name for name in SERVICES if fact in named(ROOT / "services" / name.replace("-", "_"))}
     stated = (set(topic.producers) | set(topic.consumers)) & SERVICES
     assert users == stated, f"{topic.name}: the code of {sorted(users)} names it, topics.toml says {sorted(stated)}"
+
+
+@pytest.mark.parametrize("topic", [topic for topic in load_topics().values() if topic.pattern], ids=lambda topic: topic.name)
+def test_a_streams_topic_is_used_by_all_who_are_said_to_use_it(topic: Topic) -> None:
+    """By its name, or by a record type of its own."""
+    family = topic.name.partition(".")[0]
+    facts = {(record.split(".")[1], record.split(".")[2]) for record in topic.records if record.startswith("tidemill.")}
+    stated = (set(topic.producers) | set(topic.consumers)) & SERVICES
+    assert stated
+    for service in stated:
+        folder = ROOT / "services" / service.replace("-", "_")
+        said = any(text == family or text.startswith(f"{family}.") for text in texts(folder))
+        assert said or facts & named(folder), f"the code of {service} does not name {topic.name}"
+
+
+@cache
+def texts(folder: Path) -> set[str]:
+    """Every text in the folder's code."""
+    nodes = [node for path in folder.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
 @cache

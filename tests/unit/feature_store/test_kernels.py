@@ -1,0 +1,53 @@
+"""R17: the compiled kernel computes what Python's own IEEE 754 arithmetic does, to the last bit: nothing is reordered or fused."""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.unit.feature_store import small
+from tests.unit.feature_store.brute import MINUTE
+from tidemill.features import kernels, labels
+from tidemill.features.plan import compile as plan_of
+from tidemill.features.tables import Table
+
+AGGS = ("sum", "mean", "min", "max", "last", "std")
+VIEW = {
+    "source": "asks", "entity": "who", "features": {f"f{n}": {"agg": agg, "of": "x", "over": ["1h", "6h"]} for n, agg in enumerate(AGGS)},
+}  # fmt: skip
+EVENTS = 1_500
+
+
+def plain(compiled: Any, *callees: Any) -> Any:
+    """The same function without a compiler, calling its callees without one."""
+    function = compiled.py_func
+    return FunctionType(function.__code__, function.__globals__ | {one.__name__: one for one in callees})
+
+
+def test_no_bit_differs_from_plain_arithmetic() -> None:
+    (plan, *_) = plan_of(small.bundle({"v": VIEW})).tables
+    rng = np.random.default_rng(11)
+    key = rng.integers(1, 5, EVENTS).astype(np.uint64)
+    time = np.cumsum(rng.integers(0, 2 * MINUTE, EVENTS)) - rng.integers(0, 90 * MINUTE, EVENTS) + 10**15
+    values = rng.normal(0, 1, (EVENTS, 1)) * 10.0 ** rng.integers(-9, 9, (EVENTS, 1))
+    values[rng.random(EVENTS) < 0.1] = np.nan
+    told = (0, key, time, np.ones(EVENTS, bool), np.ones(EVENTS, bool), values, plan.slide, plan.late_tiles, plan.kinds, plan.sources,
+            plan.aggs, plan.columns, plan.counters, plan.widths)  # fmt: skip
+
+    def folded(fold: Any) -> tuple[bytes, ...]:
+        table, out, late = Table.empty(plan), np.full((EVENTS, len(plan.aggs)), np.nan), np.zeros(EVENTS, bool)
+        assert fold(*told, table.slots, table.keys, table.newest, table.tiles, table.stats, table.used, out, late) == EVENTS
+        assert np.isfinite(out).mean() > 0.5
+        assert 0 < late.sum() < EVENTS / 2
+        return out.tobytes(), late.tobytes(), table.stats.tobytes()
+
+    uncompiled = plain(kernels.fold, *(plain(one) for one in (kernels.find, kernels.add, kernels.read)))
+    assert folded(kernels.fold) == folded(uncompiled)
+
+
+@pytest.mark.parametrize("kernel", [kernels.fold, kernels.add, kernels.read, kernels.find, labels.join])
+def test_no_kernel_is_compiled_with_fast_math(kernel: Any) -> None:
+    assert not kernel.targetoptions.get("fastmath")

@@ -89,7 +89,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     python = peers_environment.python(ROOT)
     with bench.up("--only", DATA_PLANE) as settings:
         for folder in bench.usecases.values():
-            bench.tidemill("apply", str(folder), "--author", "bench")
+            bench.tidemill("apply", str(folder), "--author", "nobody")
             fixed_model.seat(settings, _applied(settings, folder), bench.model, bench.trust)
     with bench.up("--no-services") as settings:
         departures = {

@@ -18,6 +18,7 @@ from tidemill.errors import Refused
 
 PREFIX = "TIDEMILL_"
 FILE = "tidemill.toml"
+DATA_DIR = Path(".tidemill")
 PASS_THROUGH = "LIBRDKAFKA__"
 _TABLE = "librdkafka"
 NOT_SETTINGS = ("TEST_", "DEMO_")
@@ -29,7 +30,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data_dir: Path = Path(".tidemill")
+    data_dir: Path = DATA_DIR
     """Where this installation keeps its state; every command takes `--data-dir`."""
     kafka: str = ""
     """Bootstrap servers, `host:port,...`. When given to `up`, no broker is started."""
@@ -80,19 +81,25 @@ class Settings(BaseModel):
         told[_TABLE] = {**file.get(_TABLE, {}), **environment.get(_TABLE, {}), **over.get(_TABLE, {})}
         if data_dir is not None:
             told["data_dir"] = data_dir
-        return cls._checked(told)
+        written = dict.fromkeys(file, FILE) | dict.fromkeys(environment, "environment") | dict.fromkeys(over, "")
+        return cls._checked(told, written)
 
     @classmethod
-    def _checked(cls, given: dict[str, Any]) -> Settings:
+    def _checked(cls, given: dict[str, Any], written: dict[str, str]) -> Settings:
+        """`written` tells where a person wrote each name."""
         for name in given:
             if name not in cls.model_fields:
-                near = difflib.get_close_matches(name, cls.model_fields, 1)
-                raise Refused("unknown-setting", f"{name!r} is no setting" + (f"; did you mean {near[0]!r}?" if near else ""))
+                known = [_spelled(field, written[name]) for field in cls.model_fields]
+                near = difflib.get_close_matches(_spelled(name, written[name]), known, 1)
+                fix = f"did you mean {near[0]!r}?" if near else f"settings are {', '.join(known)}"
+                raise Refused("unknown-setting", f"{_place(name, written)}{_spelled(name, written[name])!r} is no setting; {fix}")
         try:
             return cls.model_validate(given)
         except ValidationError as error:
             first = error.errors()[0]
-            raise Refused("bad-setting", f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            name, *more = map(str, first["loc"])
+            at = _spelled(name, written.get(name, ""))
+            raise Refused("bad-setting", f"{_place(name, written)}{'.'.join([at, *more])}: {first['msg']}") from None
 
     def _with_running_stack(self) -> Settings:
         """Fill what was not given from the stack that runs in the data directory. A service is given everything."""
@@ -113,6 +120,15 @@ class Settings(BaseModel):
 def cache_dir() -> Path:
     """Where things lie that can be fetched or made again, for all installations of this user."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidemill"
+
+
+def _place(name: str, written: dict[str, str]) -> str:
+    return f"{place}: " if (place := written.get(name)) else ""
+
+
+def _spelled(name: str, place: str) -> str:
+    """A setting's name as it is written there."""
+    return f"{PREFIX}{name.upper()}" if place == "environment" else name
 
 
 def _file() -> dict[str, Any]:

@@ -130,6 +130,15 @@ def test_the_next_up_ends_what_a_killed_supervisor_left(start: Start, tmp_path: 
     assert gone(left)
 
 
+def test_the_next_up_trusts_the_same_keys(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "trust").mkdir()
+    first = start(TIDEMILL_TRUST_DIR=str(tmp_path / "trust"))
+    ready(tmp_path, first)
+    first.terminate()
+    first.wait(15)
+    assert ready(tmp_path, start()).trust_dir == str(tmp_path / "trust")
+
+
 def test_one_data_directory_has_one_stack(start: Start, tmp_path: Path) -> None:
     ready(tmp_path, start())
     second = start()

@@ -31,13 +31,16 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     assert "log_level='DEBUG'" in said
 
 
-def test_an_unknown_name_is_refused_and_the_nearest_one_named(tmp_path: Path) -> None:
-    assert "'kafak' is no setting; did you mean 'kafka'?" in shown(tmp_path, 'kafak = "a:1"')
-    assert "'schema_registri' is no setting; did you mean 'schema_registry'?" in shown(tmp_path, TIDEMILL_SCHEMA_REGISTRI="x")
+def test_an_unknown_name_is_refused_where_it_stands_and_the_nearest_one_named(tmp_path: Path) -> None:
+    assert "tidemill.toml: 'kafak' is no setting; did you mean 'kafka'?" in shown(tmp_path, 'kafak = "a:1"')
+    said = shown(tmp_path, TIDEMILL_SCHEMA_REGISTRI="x")
+    assert "environment: 'TIDEMILL_SCHEMA_REGISTRI' is no setting; did you mean 'TIDEMILL_SCHEMA_REGISTRY'?" in said
+    assert "'surfing' is no setting; settings are data_dir, kafka" in shown(tmp_path, "surfing = true")
 
 
-def test_a_bad_value_is_refused_by_name(tmp_path: Path) -> None:
-    assert "trace_sample: Input should be less than or equal to 1" in shown(tmp_path, "trace_sample = 2.0")
+def test_a_bad_value_is_refused_by_name_and_place(tmp_path: Path) -> None:
+    assert "tidemill.toml: trace_sample: Input should be less than or equal to 1" in shown(tmp_path, "trace_sample = 2.0")
+    assert "environment: TIDEMILL_HTTP_PORT: Input should be a valid integer" in shown(tmp_path, TIDEMILL_HTTP_PORT="x")
     assert "tidemill.toml" in shown(tmp_path, "this is no toml")
     assert "librdkafka is a table" in shown(tmp_path, 'librdkafka = "x"')
 

@@ -45,8 +45,8 @@ def demo(
             clock, _ = run.replay(session, end, shown, tell)
         session.close()
         console.print("reading everything back")
-        summary = run.report(session, clock)
-    render.report(console, summary)
+        summary, scene = run.report(session, clock)
+    render.report(console, summary, scene, render.Place(home, keep))
     if output is Output.json:
         file = home / "demo-summary.json"
         file.write_text(summary.model_dump_json(indent=2))

@@ -13,7 +13,7 @@ from confluent_kafka import Message
 from tidemill.bus.consumer import read_to_end
 from tidemill.bus.control_client import read_all
 from tidemill.demo import ledger, summary
-from tidemill.demo.summary import Champion, Events, Place, Summary
+from tidemill.demo.summary import Champion, Events, Place, Scene, Summary
 from tidemill.events import governance, ingest, log, monitoring, registry_facts, training
 from tidemill.events.base import Event
 from tidemill.events.deadletters import DeadLetter
@@ -41,7 +41,7 @@ class Clock:
     flowing: float
 
 
-def gather(settings: Settings, bundle: Bundle, model: str, clock: Clock) -> Summary:
+def gather(settings: Settings, bundle: Bundle, model: str, clock: Clock) -> tuple[Summary, Scene]:
     """Read everything and compute everything; the report rests on nothing that a service says of itself."""
     stream, registry = bundle.stream.stream, Registry(settings.schema_registry)
 
@@ -57,9 +57,10 @@ def gather(settings: Settings, bundle: Bundle, model: str, clock: Clock) -> Summ
     trigger = bundle.models[model].trigger_source(bundle)
     triggers = (log_.rows["kind"] == log.EVENT) & (log_.rows["source"] == bundle.stream.order.index(trigger))
     outcomes = _of_model(features.get("Outcome"), model)
-    both = summary.compared(predictions, shadows, _outcomes(outcomes), control.first)
+    labels = _outcomes(outcomes)
+    both = summary.compared(predictions, shadows, labels, control.first)
     count_raw = sum(topic.events for topic in raw.values())
-    return Summary(
+    found = Summary(
         events=Events(
             raw={source: topic.events for source, topic in raw.items()},
             log=log_.events,
@@ -82,6 +83,13 @@ def gather(settings: Settings, bundle: Bundle, model: str, clock: Clock) -> Summ
         events_per_second=log_.events / max(clock.flowing, 1e-9),
         latency_ms=_latency(raw[trigger].appended, log_, triggers, predictions),
     )
+    return found, _scene(model, predictions, labels, control)
+
+
+def _scene(model: str, predictions: pl.DataFrame, labels: pl.DataFrame, control: Control) -> Scene:
+    times = predictions["event_time"]
+    begin, end = (int(times.min()), int(times.max())) if len(times) else (0, 0)  # type: ignore[arg-type]
+    return Scene(model, begin, end, control.serves_from, summary.example(predictions, labels))
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,8 @@ class Control:
     """What the control plane did for one model."""
 
     champions: list[Champion]
+    serves_from: dict[int, int]
+    """By version, the event time of its switch, us."""
     alerts: int
     runs: int
     dead_letters: int
@@ -109,6 +119,7 @@ class Control:
         ]
         return cls(
             champions=_champions(mine),
+            serves_from={event.version: event.effective_at for event in mine if isinstance(event, ingest.SwitchAppended)},
             alerts=_count(mine, monitoring.AlertRaised),
             runs=_count(mine, training.RunRequested),
             dead_letters=len(

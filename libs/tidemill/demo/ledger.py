@@ -19,6 +19,13 @@ from tidemill.events.registry import Registry
 Reader = Callable[[str], Iterator[list[Message]]]
 """All of a topic, in batches, each partition in order."""
 I8 = npt.NDArray[np.int64]
+_PREDICTIONS = {
+    **dict.fromkeys(("seq", "position", "event_time", "score"), pl.Float64),
+    "version": pl.Int32,
+    "appended": pl.Int64,
+    **dict.fromkeys(("id", "model", "status"), pl.String),
+}
+"""The columns that are read where there is no prediction."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +94,15 @@ def read_features(read: Reader, topic: str, registry: Registry) -> dict[str, npt
 
 
 def read_predictions(read: Reader, topic: str) -> pl.DataFrame:
-    """Columns of `Prediction` (scalars only) and `appended` (ms), a row per sequence number, in order."""
+    """Columns of `Prediction` (scalars only), `id` of the trigger and `appended` (ms), a row per sequence number, in order."""
     frames, decoder = [], Decoder(Prediction.SCHEMA)
     for batch in read(topic):
         decoded = decoder.decode([message.value() or b"" for message in batch])
         appended = pl.Series("appended", [message.timestamp()[1] for message in batch], pl.Int64)
-        frames.append(decoded.frame.drop("missing").with_columns(appended.gather(decoded.good)))
+        ids = pl.Series("id", [(message.key() or b"").decode() for message in batch], pl.String)
+        frames.append(decoded.frame.drop("missing").with_columns(appended.gather(decoded.good), ids.gather(decoded.good)))
     if not frames:
-        return pl.DataFrame(
-            schema={"seq": pl.Float64, "position": pl.Float64, "score": pl.Float64, "version": pl.Int32, "appended": pl.Int64}
-        )
+        return pl.DataFrame(schema=_PREDICTIONS)
     return pl.concat(frames).unique("seq", keep="first", maintain_order=True)
 
 

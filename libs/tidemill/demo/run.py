@@ -18,7 +18,7 @@ from tidemill.bus.consumer import reader, watermarks
 from tidemill.bus.control_client import Heard
 from tidemill.demo import story
 from tidemill.demo.gather import Clock, gather
-from tidemill.demo.summary import Summary
+from tidemill.demo.summary import Scene, Summary
 from tidemill.errors import Refused, TidemillError
 from tidemill.events.monitoring import WindowClosed
 from tidemill.feed.gate import Gate
@@ -123,8 +123,8 @@ def replay(session: Session, until: int, console: Console, tell: Callable[[Sent,
     return Clock(total, total - counts.waiting), sent
 
 
-def report(session: Session, clock: Clock) -> Summary:
-    """The figures of the (one) model of the use case."""
+def report(session: Session, clock: Clock) -> tuple[Summary, Scene]:
+    """The figures of the (one) model of the use case, and what to say beside them."""
     (model,) = session.bundle.models
     return gather(session.settings, session.bundle, model, clock)
 

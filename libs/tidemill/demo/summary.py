@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -100,8 +101,39 @@ class Summary(BaseModel):
             (self.triggers == self.vectors, f"{self.triggers} triggers gave {self.vectors} vectors"),
             (self.vectors == self.predictions, f"{self.vectors} vectors gave {self.predictions} predictions"),
             (self.outcomes + self.unlabelled <= self.vectors, "more outcomes than triggers"),
+            (self.inversions == 0, f"{self.inversions} events of the log are known earlier than the one before them"),
         ]
         return [text for holds, text in checks if not holds]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prediction that is worth a look."""
+
+    id: str
+    """The trigger's."""
+    score: float
+    label: bool
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a report says beside the figures. Times are event time, us."""
+
+    model: str
+    begin: int
+    end: int
+    """Of the newest prediction."""
+    serves_from: Mapping[int, int]
+    """By version."""
+    example: Example | None
+
+
+def example(predictions: pl.DataFrame, outcomes: pl.DataFrame) -> Example | None:
+    """Of the newest version's labelled predictions, the surest that came true; None where none is labelled."""
+    joined = predictions.filter(pl.col("status") == "scored").join(outcomes, on="position", how="inner")
+    newest = joined.filter(pl.col("version") == pl.col("version").max()).sort("label", "score", "position", descending=True)
+    return Example(newest["id"][0], newest["score"][0], bool(newest["label"][0])) if len(newest) else None
 
 
 def compared(champion: pl.DataFrame, shadow: pl.DataFrame, outcomes: pl.DataFrame, first: int | None) -> pl.DataFrame:

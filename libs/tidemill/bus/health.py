@@ -52,15 +52,15 @@ def application(health: Health, routers: Sequence[APIRouter] = ()) -> FastAPI:
 
     app = FastAPI(title=f"Tidemill {health.service}")
 
-    @app.get("/health/live")
+    @app.get("/health/live", response_model=None)
     def live() -> JSONResponse:
         return JSONResponse({"service": health.service, "alive": health.alive}, 200 if health.alive else 503)
 
-    @app.get("/health/ready")
+    @app.get("/health/ready", response_model=None)
     def ready() -> JSONResponse:
         return JSONResponse(health.report(), 200 if health.state == "ready" else 503)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_model=None)
     def metrics() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 

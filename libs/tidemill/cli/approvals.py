@@ -7,14 +7,13 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from rich.console import Console
-from rich.table import Table
 
 from tidemill.bus.control_client import Follower, Heard, Publisher, read_all
+from tidemill.cli import tables
 from tidemill.cli.http import get
 from tidemill.cli.options import AsOutput, DataDir, Output
 from tidemill.errors import Refused
@@ -43,19 +42,8 @@ def list_approvals(
     if output is Output.json:
         typer.echo(json.dumps(found, indent=2))
         return
-    table = Table("approval", "model", "version", "state", "group", "deadline", "approvers", box=None, pad_edge=False)
-    for one in found:
-        row = (
-            one["approval"],
-            one["model"],
-            one["version"],
-            one["state"],
-            one["group"],
-            _time(one["deadline"]),
-            ", ".join(one["approvers"]),
-        )
-        table.add_row(*map(str, row))
-    Console().print(table)
+    columns = ("approval", "model", "version", "state", "group", "deadline", "approvers")
+    tables.show(columns, ([_cell(one, name) for name in columns] for one in found))
 
 
 @app.command()
@@ -178,6 +166,11 @@ def _requests(settings: Settings, group: str) -> Iterator[tuple[Heard, ApprovalR
                 if isinstance(event, ApprovalRequested) and event.group == group and event.approval not in done:
                     done.add(event.approval)
                     yield one, event
+
+
+def _cell(request: dict[str, Any], column: str) -> str:
+    value = request[column]
+    return _time(value) if column == "deadline" else ", ".join(value) if column == "approvers" else str(value)
 
 
 def _time(micros: int) -> str:

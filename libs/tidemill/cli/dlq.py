@@ -8,10 +8,9 @@ from typing import Annotated, Any
 
 import typer
 from confluent_kafka import KafkaError, Producer
-from rich.console import Console
-from rich.table import Table
 
 from tidemill.bus.control_client import read_all
+from tidemill.cli import tables
 from tidemill.cli.options import AsOutput, DataDir, Output
 from tidemill.errors import Refused, Transient
 from tidemill.events.deadletters import DeadLetter
@@ -37,13 +36,13 @@ def list_letters(
     if output is Output.json:
         typer.echo(json.dumps({"reasons": Counter(one.reason for one in letters), "letters": [_plain(one) for one in newest]}))
         return
-    table = Table("id", "at", "record", "service", "attempt", "reason", "message", box=None, pad_edge=False)
-    for one in newest:
-        table.add_row(one.id, time_text(one.at)[:19], _place(one), one.service, str(one.attempt), one.reason, one.message[:80])
-    console = Console(soft_wrap=True)
-    console.print(table)
+    if not letters:
+        typer.echo("no dead letters" + (f" with the reason {reason!r}" if reason else ""))
+        return
+    columns = ("id", "at", "record", "service", "attempt", "reason", "message")
+    tables.show(columns, (_row(one) for one in newest))
     for found, count in Counter(one.reason for one in letters).most_common():
-        console.print(f"{count:>8,} {found}")
+        typer.echo(f"{count:>8,} {found}")
 
 
 @app.command()
@@ -112,6 +111,11 @@ def _one(letters: list[DeadLetter], wanted: str) -> DeadLetter:
     if len(found) != 1:
         raise Refused("unknown-letter", f"{len(found)} dead letters have an id that begins with {wanted!r}")
     return found[0]
+
+
+def _row(letter: DeadLetter) -> tuple[str | int, ...]:
+    at, place = time_text(letter.at)[:19], _place(letter)
+    return letter.id, at, place, letter.service, letter.attempt, letter.reason, letter.message[:80]
 
 
 def _place(letter: DeadLetter) -> str:

@@ -52,6 +52,10 @@ class Lazy(TyperGroup):
         formatter.write_text("Tidemill: events in; features, predictions, alerts, retrained and approved models out.")
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        with formatter.section("Options"):
+            formatter.write_dl(
+                [("--version", "Print the version."), ("-h, --help", "Show this, or after a command its own options.")]
+            )
 
 
 def _load(name: str, module: str, text: str) -> Any:

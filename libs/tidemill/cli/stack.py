@@ -14,13 +14,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-from rich.table import Table
 
+from tidemill.cli import tables
 from tidemill.cli.options import AsOutput, DataDir, Output
 from tidemill.errors import Refused
 from tidemill.settings import Settings
@@ -37,10 +37,12 @@ def fetch() -> None:
 
 def up(
     data_dir: DataDir = None,
-    detach: Annotated[bool, typer.Option(help="Return when everything is ready.")] = False,
-    ephemeral: Annotated[bool, typer.Option(help="Keep nothing: a temporary data directory, removed at the end.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when everything is ready.")] = False,
+    ephemeral: Annotated[
+        bool, typer.Option("--ephemeral", help="Keep nothing: a temporary data directory, removed at the end.")
+    ] = False,
     only: Annotated[str | None, typer.Option(help="Only these services, comma separated.")] = None,
-    no_services: Annotated[bool, typer.Option(help="Only Kafka, the schema registry and PostgreSQL.")] = False,
+    no_services: Annotated[bool, typer.Option("--no-services", help="Only Kafka, the schema registry and PostgreSQL.")] = False,
 ) -> None:
     """Start the stack; Ctrl-C ends it."""
     console = Console(stderr=True)
@@ -158,23 +160,28 @@ def _service(running: Running) -> dict[str, Any]:
         return said
     try:
         with urllib.request.urlopen(f"{running.url}/health/ready", timeout=3) as answer:  # noqa: S310 - our own loopback address
-            return said | {key: value for key, value in json.load(answer).items() if key in ("state", "lag")}
+            return said | _of_itself(answer)
     except urllib.error.HTTPError as error:
-        return said | {"state": "not ready"} | {"lag": json.loads(error.read() or b"{}").get("lag")}
-    except (urllib.error.URLError, OSError, ValueError):
+        with error:
+            return said | {"state": "not ready"} | _of_itself(error)
+    except (urllib.error.URLError, OSError):
         return said | {"state": "starting"}
+
+
+def _of_itself(answer: IO[bytes]) -> dict[str, Any]:
+    """State and lag, where a service's answer has them."""
+    try:
+        return {key: value for key, value in json.load(answer).items() if key in ("state", "lag")}
+    except ValueError:
+        return {}
 
 
 def _print_status(state: State, services: dict[str, dict[str, Any]]) -> None:
     console = Console()
     for name, value in (("kafka", state.kafka), ("schema registry", state.schema_registry), ("phase", state.phase)):
         console.print(f"{name:16} {value}")
-    table = Table(box=None, pad_edge=False)
-    for column in ("service", "state", "pid", "lag", "url"):
-        table.add_column(column)
-    for name, service in services.items():
-        table.add_row(name, *(str("-" if service[key] is None else service[key]) for key in ("state", "pid", "lag", "url")))
-    console.print(table)
+    keys = ("state", "pid", "lag", "url")
+    tables.show(("service", *keys), ([name, *(service[key] for key in keys)] for name, service in services.items()), console)
 
 
 def _fetch(console: Console) -> None:

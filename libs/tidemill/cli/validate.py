@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from tidemill.cli import tables
 from tidemill.cli.options import AsOutput, Output
 from tidemill.features.vector import vector_schema
 from tidemill.spec import Bundle, SpecErrors, format_duration, load, slide
@@ -67,10 +67,8 @@ def _tell(bundle: Bundle) -> None:
         console.print(
             f"  source {name}: raw.{found['stream']}.{name}, id {source.id}, time {source.time}, {found['sources'][name]} columns"
         )
-    table = Table("view", "feature", "agg", "window", "slide", "tiles", box=None, pad_edge=False)
-    for row in found["windows"]:
-        table.add_row(*(str(row[name]) for name in ("view", "feature", "agg", "window", "slide", "tiles")))
-    console.print(table)
+    columns = ("view", "feature", "agg", "window", "slide", "tiles")
+    tables.show(columns, ([row[name] for name in columns] for row in found["windows"]), console)
     for name, width in found["vectors"].items():
         console.print(f"  trigger {name}: a vector of {width} fields")
     for name, names in found["models"].items():

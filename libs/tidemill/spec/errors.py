@@ -14,11 +14,13 @@ class SpecError:
     file: str
     line: int
     field: str
+    """`-` where it is about the file as a whole."""
     message: str
     fix: str = ""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.field}: {self.message}" + (f" ({self.fix})" if self.fix else "")
+        where = f"{self.file}:{self.line}: " + (f"{self.field}: " if self.field != "-" else "")
+        return where + self.message + (f" ({self.fix})" if self.fix else "")
 
 
 class SpecErrors(Refused):

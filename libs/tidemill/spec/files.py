@@ -64,10 +64,11 @@ def read(folder: Path, file: str) -> Document:
         node = yaml.compose((folder / file).read_text(), _Loader)
         document.content = _build(node, (), document) if node else None
     except FileNotFoundError:
-        raise SpecErrors([SpecError(file, 1, "-", "missing", "every use case has this file")]) from None
+        raise SpecErrors([SpecError(file, 1, "-", f"is not in {folder}", "every use case has this file")]) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
-        raise SpecErrors([SpecError(file, mark.line + 1 if mark else 1, "-", f"no YAML: {error}")]) from error
+        what = getattr(error, "problem", None) or error
+        raise SpecErrors([SpecError(file, mark.line + 1 if mark else 1, "-", f"no YAML: {what}")]) from error
     except RecursionError:
         raise SpecErrors([SpecError(file, 1, "-", "nested without end", "an alias names its own anchor")]) from None
     if not isinstance(document.content, dict):

@@ -32,7 +32,7 @@ def router(door: Door) -> APIRouter:
     """The routes, on a door to the raw topics."""
     routes = APIRouter()
 
-    @routes.post("/v1/streams/{stream}/{source}")
+    @routes.post("/v1/streams/{stream}/{source}", response_model=None)
     async def post(stream: str, source: str, request: Request) -> JSONResponse:
         try:
             _check(door, stream, source)

@@ -237,7 +237,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_stream_is_told_so(tmp_path: Path) -> None:
-    with pytest.raises(SpecErrors, match=r"stream.yaml:1: -: missing"):
+    with pytest.raises(SpecErrors, match=r"stream.yaml:1: is not in "):
         load(tmp_path)
 
 

@@ -21,7 +21,11 @@ def tidemill(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_help_shows_every_command(tmp_path: Path) -> None:
     said = tidemill("--help", cwd=tmp_path)
     assert said.returncode == 0
-    assert all(text in said.stdout for text in COMMANDS)
+    assert all(text in said.stdout for text in (*COMMANDS, "--version", "--help"))
+
+
+def test_a_switch_has_no_double_negation(tmp_path: Path) -> None:
+    assert "--no-no" not in tidemill("up", "--help", cwd=tmp_path).stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS)

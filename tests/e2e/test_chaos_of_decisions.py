@@ -86,6 +86,7 @@ def sooner(folder: Path) -> Path:
     model["retrain"].pop(True)  # which is how YAML reads `on`
     model["retrain"]["on"] = [{"labels": 6_000}]
     model["training"]["candidates"]["xgboost"] = {"trials": 2, "max_trees": 60, "early_stopping": 10}
+    model["training"]["split"] = {"test": "newest 10%", "gap": "1d"}
     model["gates"] = {"sane": {"metric": "log_loss", "on": "test", "below": 0.7}}
     file.write_text(yaml.safe_dump(model, sort_keys=False))
     return folder

@@ -1,0 +1,226 @@
+"""The whole stack, and decisions written straight to its topics: none that is forged, replayed, expired or self-signed moves anything."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.e2e import chaos_audit as audit
+from tests.e2e.chaos_site import APPROVER, DAY, GROUP, MODEL, Ends, Site, until
+from tests.e2e.test_chaos_of_decisions import sooner
+from tidemill.bus.control_client import Heard, Publisher, read_all
+from tidemill.events import log
+from tidemill.events.base import Event
+from tidemill.events.columnar import Decoder
+from tidemill.events.deadletters import DeadLetter
+from tidemill.events.governance import ApprovalDecided, ApprovalRequested, DecisionSubmitted, GateFailed, RolloutOrdered
+from tidemill.events.ingest import SwitchAppended, SwitchRefused
+from tidemill.events.predictions import Prediction
+from tidemill.feed.session import Session
+from tidemill.settings import Settings
+from tidemill.trust import dsse, keys
+from tidemill.trust.statement import parse
+
+STREAM, HOPELESS = "flights", "hopeless"
+AUTHOR, REQUESTER, STRANGER = "bob", "carol", "mallory"
+"""The author of the spec and who asks for the second run are approvers too; nobody has pinned the stranger's key."""
+E = TypeVar("E", bound=Event)
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A decision about version 2 that does not hold: who signs it, in whose name, with which lies; and what it is answered."""
+
+    name: str
+    signer: str
+    answer: str
+    keyid: str = ""
+    lies: dict[str, Any] = field(default_factory=dict)
+    order: str = ""
+    """The answer to a rollout order, where that is another one."""
+
+
+REPLAYED = Attack("replayed", APPROVER, "other-subject")
+"""Version 1's own decision."""
+ATTACKS = (
+    Attack("forged by a stranger", STRANGER, "unknown-approver"),
+    Attack("forged in an approver's name", STRANGER, "bad-signature", keyid=APPROVER),
+    REPLAYED,
+    Attack("expired", APPROVER, "expired", lies={"expires": 1}),
+    Attack("signed by the requester", REQUESTER, "self-signed"),
+    Attack(
+        "signed by the requester, who denies it", REQUESTER, "self-signed", lies={"requester": "x"}, order="serving: self-signed"
+    ),
+    Attack("signed by the author", AUTHOR, "self-signed"),
+    Attack("signed by the author, who denies it", AUTHOR, "self-signed", lies={"author": "x"}),
+)
+
+
+@dataclass
+class Scene:
+    """A stack in which version 1 serves and version 2 waits for people."""
+
+    site: Site
+    settings: Settings
+    session: Session
+    departures: int
+    """So many were sent."""
+    first: ApprovalDecided
+    asked: ApprovalRequested
+
+    def envelope(self, attack: Attack) -> str:
+        """The signed statement."""
+        if attack is REPLAYED:
+            return self.first.envelopes[0]
+        said = parse(self.asked.statement.encode()).decided("approve", "fine")
+        said = said.model_copy(update={"predicate": said.predicate.model_copy(update=attack.lies)})
+        key = keys.load_private(self.site.home / "private" / f"{attack.signer}.pem")
+        return dsse.sign(said.text().encode(), key, attack.keyid or attack.signer)
+
+    def events(self, attack: Attack) -> tuple[DecisionSubmitted, ApprovalDecided, RolloutOrdered]:
+        """The attack as a decision, as a verdict, and as an order."""
+        envelope, asked, keyid = self.envelope(attack), self.asked, attack.keyid or attack.signer
+        shared = {name: getattr(asked, name) for name in RolloutOrdered.model_fields if name in ApprovalRequested.model_fields}
+        return (
+            DecisionSubmitted(approval=asked.approval, approver=keyid, verdict="approve", reason="fine", envelope=envelope),
+            ApprovalDecided(
+                approval=asked.approval, stream=STREAM, model=MODEL, version=asked.version, run=asked.run, verdict="approved",
+                approvers=[keyid], reason="fine", envelopes=[envelope], decided_at=time.time_ns() // 1000,
+            ),
+            RolloutOrdered(**shared, order=attack.name, fallback=None, expires=2**60, envelopes=[envelope]),
+        )  # fmt: skip
+
+    def feed(self, days: int) -> None:
+        """Replay up to so many days, whatever is open, and wait for all predictions: one for each of the two models."""
+        sent = self.session.run(self.session.timeline.first + days * DAY, hold=False)
+        self.session.begin, self.departures = sent.until, self.departures + sent.events["departures"]
+        ends = Ends(self.settings)
+        until(lambda: ends(f"predictions.{STREAM}") == 2 * self.departures, "the predictions")
+        ends.close()
+
+
+def said(settings: Settings, kind: type[E], **about: Any) -> list[E]:
+    """All events of a kind whose fields are these, each once."""
+    once = {heard.envelope.id: heard.event for heard in read_all(settings, [kind])}
+    return [e for e in once.values() if isinstance(e, kind) and all(getattr(e, n) == v for n, v in about.items())]
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[Scene]:
+    home = Path(tempfile.mkdtemp(prefix="tidemill-decisions-"))
+    home.chmod(0o755)  # PostgreSQL may run as a user of its own
+    site = Site(home)
+    for name in (AUTHOR, REQUESTER):
+        keys.generate(name, home / "private", home / "trust" / GROUP)
+    keys.generate(STRANGER, home / "private", home / "elsewhere")
+    folder = two_models(sooner(home / "flights"))
+    try:
+        with site.up() as settings:
+            site.tidemill("apply", str(folder), "--author", AUTHOR)
+            session = Session(settings, folder, [ApprovalRequested])
+            departures = first_version(site, session)
+            (first,) = said(settings, ApprovalDecided)
+            site.tidemill("retrain", MODEL, "--as", REQUESTER, "--reason", "new aircraft")
+            (asked,) = until(lambda: said(settings, ApprovalRequested, version=2), "that people are asked about version 2")
+            yield Scene(site, settings, session, departures, first, asked)
+            session.close()
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def two_models(folder: Path) -> Path:
+    """Beside the model that may serve, one that asks for the same but has a gate that nothing can pass."""
+    file = folder / "models" / f"{MODEL}.yaml"
+    model = yaml.safe_load(file.read_text())
+    causes = model["retrain"]["on"]
+    file.write_text(yaml.safe_dump(model | {"retrain": model["retrain"] | {"on": [*causes, "manual"]}}, sort_keys=False))
+    gates = {"sane": model["gates"]["sane"], "perfect": {"metric": "log_loss", "on": "test", "below": 1e-9}}
+    other = model | {"model": HOPELESS, "gates": gates}
+    (folder / "models" / f"{HOPELESS}.yaml").write_text(yaml.safe_dump(other, sort_keys=False))
+    return folder
+
+
+def first_version(site: Site, session: Session) -> int:
+    """Feed ten days; as soon as people are asked about the first version, one of them approves it. How many departures were sent."""
+
+    def hear(heard: Heard) -> None:
+        if isinstance(heard.event, ApprovalRequested):
+            decide(site, heard.event.approval)
+
+    sent = session.run(session.timeline.first + 10 * DAY, hear=hear)
+    session.begin = sent.until
+    return sent.events["departures"]
+
+
+def decide(site: Site, approval: str) -> None:
+    key = site.home / "private" / f"{APPROVER}.pem"
+    site.tidemill("approvals", "approve", approval, "--as", APPROVER, "--key", str(key), "--reason", "looks right")
+
+
+def served(settings: Settings, model: str) -> list[int]:
+    """The versions that the model's predictions name, in order, each run of one once."""
+    frame = Decoder(Prediction.SCHEMA).decode(audit.taken(settings, "predictions", STREAM).batch.values).frame
+    versions = frame.filter(frame["model"] == model)["version"].fill_null(0).to_numpy()
+    return versions[np.flatnonzero(np.diff(versions, prepend=-1))].tolist()
+
+
+def switches(settings: Settings) -> int:
+    rows, _ = audit.valid(audit.messages_of(settings, f"log.{STREAM}"))
+    return int(np.count_nonzero(rows["kind"] == log.MODEL_SWITCHED))
+
+
+def test_a_candidate_that_fails_its_gate_is_refused_with_its_figures(scene: Scene) -> None:
+    (failed,) = said(scene.settings, GateFailed)
+    assert (failed.model, failed.version) == (HOPELESS, 1)
+    figures = {gate.name: (gate.passed, gate.bound) for gate in failed.gates}
+    assert figures == {"sane": (True, 0.7), "perfect": (False, 1e-9)}
+    assert all(gate.value and 0 < gate.value < 0.7 for gate in failed.gates)
+    for kind in (ApprovalRequested, ApprovalDecided, RolloutOrdered, SwitchAppended):
+        assert said(scene.settings, kind, model=HOPELESS) == []
+    assert served(scene.settings, HOPELESS) == [0]
+
+
+def test_what_does_not_hold_is_answered_and_changes_nothing_that_serves(scene: Scene) -> None:
+    settings = scene.settings
+    with Publisher(settings, "attacker") as publisher:
+        sent = {publisher.publish(event): attack.name for attack in ATTACKS for event in scene.events(attack)}
+    letters = until(lambda: len(found := dead(settings)) == 2 * len(ATTACKS) and found, "the dead letters")
+    refusals = until(lambda: len(found := said(settings, SwitchRefused)) == len(ATTACKS) and found, "the refusals")
+    answers = {(sent[event_id(letter)], letter.topic.split(".")[1]): letter.reason for letter in letters}
+    assert answers == {(one.name, way): one.answer for one in ATTACKS for way in ("decision-submitted", "approval-decided")}
+    orders = {refused.order: ": ".join(refused.reason.split(": ")[:2]) for refused in refusals}
+    assert orders == {one.name: one.order or one.answer for one in ATTACKS}
+    scene.feed(12)
+    assert (switches(settings), served(settings, MODEL)) == (1, [0, 1])
+
+
+def test_then_a_decision_that_holds_is_followed_and_the_chain_remembers_only_those(scene: Scene) -> None:
+    decide(scene.site, scene.asked.approval)
+    until(lambda: said(scene.settings, SwitchAppended, version=2), "the switch")
+    scene.feed(13)
+    assert (switches(scene.settings), served(scene.settings, MODEL)) == (2, [0, 1, 2])
+    chain = scene.site.home / "chain.jsonl"
+    scene.site.tidemill("audit", "verify")
+    scene.site.tidemill("audit", "export", str(chain))
+    scene.site.tidemill("audit", "verify", "--file", str(chain))
+    links = [json.loads(line) for line in chain.read_text().splitlines()]
+    signers = [json.loads(link["detail"])["approver"] for link in links if link["kind"] == "decision-signed"]
+    assert signers == [APPROVER, APPROVER]
+
+
+def dead(settings: Settings) -> list[DeadLetter]:
+    return [letter for letter in said(settings, DeadLetter) if letter.topic.startswith("governance.")]
+
+
+def event_id(letter: DeadLetter) -> str:
+    return {header.name: header.value for header in letter.headers}["ce_id"].decode()

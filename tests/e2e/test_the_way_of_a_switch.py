@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e.demo_site import Demo
 from tidemill.cli.trace import trees_of
 from tidemill.settings import Settings
 from tidemill.telemetry.files import read_spans
@@ -34,27 +29,10 @@ BACKWARDS = [
 
 
 @pytest.fixture(scope="module")
-def month() -> Iterator[Path]:
-    """The data directory of a demonstration that ended after its first switch; nothing runs any more."""
-    root = Path(tempfile.mkdtemp(prefix="tidemill-trace-"))
-    root.chmod(0o755)  # PostgreSQL may run as a user of its own
-    command = [
-        sys.executable,
-        "-m",
-        "tidemill.cli.main",
-        "demo",
-        "--headless",
-        "--until",
-        "2013-01-29",
-        "--data-dir",
-        str(root / "data"),
-    ]
-    try:
-        subprocess.run(command, check=True, timeout=400, env={**os.environ, "TIDEMILL_TRACE_SAMPLE": "0.05"})
-        yield root / "data"
-    finally:
-        subprocess.run([*command[:3], "down", "--data-dir", str(root / "data")], check=False, timeout=60)
-        shutil.rmtree(root, ignore_errors=True)
+def month(demo: Demo) -> Path:
+    """The data directory of a demonstration that ended after its first switch; nothing runs any more, so all spans are there."""
+    demo.tidemill("down")
+    return demo.data
 
 
 @pytest.fixture(scope="module")

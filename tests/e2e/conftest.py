@@ -1,0 +1,39 @@
+"""One demonstration for all stories of a session: the flights until the end of January, with a first model in service."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.demo_site import Demo
+
+UNTIL = "2013-01-30"
+"""A few days behind the first switch, and more than 50,000 records in the log."""
+SAMPLE = "0.05"
+"""Share of the events that leave spans."""
+
+
+@pytest.fixture(scope="session")
+def demo() -> Iterator[Demo]:
+    """The demonstration of this session; whoever needs its servers asks for its status.
+
+    `TIDEMILL_TEST_DEMO` names the data directory of one that was run before, to use instead.
+    """
+    if given := os.environ.get("TIDEMILL_TEST_DEMO"):
+        yield Demo(Path(given))
+        return
+    root = Path(tempfile.mkdtemp(prefix="tidemill-demo-"))
+    root.chmod(0o755)  # PostgreSQL may run as a user of its own
+    shown = Demo(root / "data")
+    try:
+        sys.stderr.write(shown.tidemill("demo", "--headless", "--until", UNTIL, "--keep", TIDEMILL_TRACE_SAMPLE=SAMPLE))
+        yield shown
+    finally:
+        shown.tidemill("down")
+        shutil.rmtree(root, ignore_errors=True)

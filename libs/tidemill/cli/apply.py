@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from tidemill.bus.control_client import Publisher, read_all
-from tidemill.cli.options import AsOutput, DataDir, Output
+from tidemill.cli.options import AsOutput, DataDir, Output, connected
 from tidemill.errors import Refused
 from tidemill.events import features as facts
 from tidemill.events import feed, log, predictions, progress, topics
@@ -63,7 +63,7 @@ def apply(
     output: AsOutput = Output.text,
 ) -> None:
     """Publish a use case's files as the stream's spec."""
-    settings = Settings.load(data_dir)
+    settings = connected(data_dir)
     plan = plan_of(load(folder), settings)
     if output is Output.text:
         _show(plan)

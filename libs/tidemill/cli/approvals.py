@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tidemill.bus.control_client import Follower, Heard, Publisher, read_all
 from tidemill.cli import tables
 from tidemill.cli.http import get
-from tidemill.cli.options import AsOutput, DataDir, Output
+from tidemill.cli.options import AsOutput, DataDir, Output, connected
 from tidemill.errors import Refused
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.envelope import Envelope
@@ -38,7 +38,7 @@ def list_approvals(
     output: AsOutput = Output.text,
 ) -> None:
     """List approval requests."""
-    found = get(Settings.load(data_dir), "governance", "/v1/approvals", state=None if state == "all" else state)
+    found = get(connected(data_dir), "governance", "/v1/approvals", state=None if state == "all" else state)
     if output is Output.json:
         typer.echo(json.dumps(found, indent=2))
         return
@@ -49,7 +49,7 @@ def list_approvals(
 @app.command()
 def show(approval: Approval, data_dir: DataDir = None, output: AsOutput = Output.text) -> None:
     """Show one request: its gates, and the statement that an approver signs."""
-    found = get(Settings.load(data_dir), "governance", f"/v1/approvals/{approval}")
+    found = get(connected(data_dir), "governance", f"/v1/approvals/{approval}")
     if output is Output.json:
         typer.echo(json.dumps(found, indent=2))
         return
@@ -76,13 +76,13 @@ def show(approval: Approval, data_dir: DataDir = None, output: AsOutput = Output
 @app.command()
 def approve(approval: Approval, reason: Reason, key: Key, name: As, data_dir: DataDir = None) -> None:
     """Sign the request and submit your approval."""
-    _decide(Settings.load(data_dir), approval, "approve", reason, key, name)
+    _decide(connected(data_dir), approval, "approve", reason, key, name)
 
 
 @app.command()
 def reject(approval: Approval, reason: Reason, key: Key, name: As, data_dir: DataDir = None) -> None:
     """Sign the request and submit your rejection."""
-    _decide(Settings.load(data_dir), approval, "reject", reason, key, name)
+    _decide(connected(data_dir), approval, "reject", reason, key, name)
 
 
 @app.command()
@@ -102,7 +102,7 @@ def watch(
     reason: Reason, key: Key, name: As, group: Annotated[str, typer.Option(help="Your group.")], data_dir: DataDir = None
 ) -> None:
     """Approve every request of a group as it comes, until stopped. For demonstrations: it reads nothing but the gates."""
-    settings = Settings.load(data_dir)
+    settings = connected(data_dir)
     private = keys.load_private(key)
     with Publisher(settings, "cli") as publisher:
         for heard, request in _requests(settings, group):

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from tidemill.cli.options import DataDir
+from tidemill.cli.options import DataDir, connected
 from tidemill.errors import Refused
 from tidemill.events.governance import AuditAppended
 from tidemill.settings import Settings
@@ -47,7 +47,7 @@ def export(
 
 
 def _entries(data_dir: Path | None, file: Path | None) -> list[AuditAppended]:
-    return list(_from_file(file)) if file else _from_topic(Settings.load(data_dir))
+    return list(_from_file(file)) if file else _from_topic(connected(data_dir))
 
 
 def _from_topic(settings: Settings) -> list[AuditAppended]:

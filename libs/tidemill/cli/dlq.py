@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, Producer
 
 from tidemill.bus.control_client import read_all
 from tidemill.cli import tables
-from tidemill.cli.options import AsOutput, DataDir, Output
+from tidemill.cli.options import AsOutput, DataDir, Output, connected
 from tidemill.errors import Refused, Transient
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.envelope import ANSWER_TO, ATTEMPT, CAUSED_BY, time_text
@@ -31,7 +31,7 @@ def list_letters(
     output: AsOutput = Output.text,
 ) -> None:
     """List dead letters, the newest last, and how many there are of each reason."""
-    letters = [letter for letter in _letters(Settings.load(data_dir)) if reason in ("", letter.reason)]
+    letters = [letter for letter in _letters(connected(data_dir)) if reason in ("", letter.reason)]
     newest = letters[max(len(letters) - limit, 0) :]
     if output is Output.json:
         typer.echo(json.dumps({"reasons": Counter(one.reason for one in letters), "letters": [_plain(one) for one in newest]}))
@@ -48,7 +48,7 @@ def list_letters(
 @app.command()
 def show(letter: Annotated[str, typer.Argument(help="The dead letter's id.")], data_dir: DataDir = None) -> None:
     """Show one dead letter with the record's bytes, as JSON."""
-    typer.echo(json.dumps(_plain(_one(_letters(Settings.load(data_dir)), letter)), indent=2))
+    typer.echo(json.dumps(_plain(_one(_letters(connected(data_dir)), letter)), indent=2))
 
 
 @app.command()
@@ -60,7 +60,7 @@ def redrive(
     """Send raw records once more to where they came from, as they were, with the number of the attempt."""
     if bool(letter) == bool(reason):
         raise typer.BadParameter("name a dead letter, or a --reason")
-    settings = Settings.load(data_dir)
+    settings = connected(data_dir)
     letters = _letters(settings)
     chosen = [_one(letters, letter)] if letter else redrivable(letters, reason)
     send(chosen, settings)

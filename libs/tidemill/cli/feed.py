@@ -12,12 +12,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tidemill.cli.options import DataDir
+from tidemill.cli.options import DataDir, connected
 from tidemill.errors import Refused
 from tidemill.feed.gate import Gate
 from tidemill.feed.replay import Sent
 from tidemill.feed.session import Session
-from tidemill.settings import Settings
 from tidemill.spec.values import parse_moment
 
 
@@ -31,7 +30,7 @@ def feed(
     data_dir: DataDir = None,
 ) -> None:
     """Replay a use case's history into its raw topics."""
-    session = Session(Settings.load(data_dir), folder)
+    session = Session(connected(data_dir), folder)
     end = moment(until) if until else session.timeline.end
     try:
         with progress(Console(stderr=True)) as bar:

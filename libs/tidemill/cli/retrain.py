@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tidemill.bus.control_client import Follower, Publisher, read_all
-from tidemill.cli.options import AsOutput, DataDir, Output
+from tidemill.cli.options import AsOutput, DataDir, Output, connected
 from tidemill.errors import Refused
 from tidemill.events.spec import Applied
 from tidemill.events.training import RetrainRequested, RunDeclined, RunRequested
@@ -31,7 +31,7 @@ def retrain(
     """Ask for a retraining, and wait for training's answer: a run, or why there will be none."""
     if not reason.strip():
         raise Refused("no-reason", "--reason must say why; it becomes the run's cause")
-    settings = Settings.load(data_dir)
+    settings = connected(data_dir)
     asked = RetrainRequested(
         stream=stream or _stream_of(model, settings), model=model, requester=name or getpass.getuser(), reason=reason
     )

@@ -82,7 +82,11 @@ def whole(trees: list[Node]) -> bool:
 
 
 def _followed(name: str, settings: Settings, forest: Forest) -> tuple[list[Span], list[str]]:
-    """The spans of an id as its records tell them, and the traces that they begin with."""
+    """The spans of an id as its records tell them, and the traces that they begin with. Raises Refused where no servers are known."""
+    if not settings.kafka:
+        raise Refused(
+            "not-running", f"no span here tells of {name!r}, and no stack runs in {settings.data_dir}; `tidemill up` starts one"
+        )
     decisions = Decisions.read(settings)
     seeds = decisions.named(name) or _of_version(name, decisions)
     if seeds:

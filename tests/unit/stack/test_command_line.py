@@ -60,3 +60,13 @@ def test_the_stacks_commands_load_nothing_heavy(tmp_path: Path) -> None:
     code = f"import sys; from tidemill.cli import main, stack; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "command", ["apply .", "feed .", "dlq list", "trace x", "audit verify", "models list", "retrain m -r x", "approvals list"]
+)
+def test_a_command_without_a_stack_says_what_to_start(command: str, tmp_path: Path) -> None:
+    said = tidemill(*command.split(), cwd=tmp_path)
+    assert said.returncode == 1
+    assert "`tidemill up` starts" in said.stderr
+    assert "Traceback" not in said.stderr

@@ -208,7 +208,7 @@ def test_any_ingest_process_takes_an_event_and_tells_its_place(stack: Stack, str
     try:
         made.apply()
         doors = [made.start(TIDEMILL_DATA_DIR=str(tmp_path / name)) for name in ("one", "two")]
-        until(lambda: all(len(shards(door)) == 1 for door in doors), "a shard for each process")
+        until(lambda: all(len(shards(door)) == 1 for door in doors), "a shard for each process", 180)
         assert shards(doors[0]) != shards(doors[1])
         events = [{"id": f"e{n}", "at": START + n, "amount": 1.0, "color": f"c{n}"} for n in range(40)]
         code, first = doors[0].post("a", events)

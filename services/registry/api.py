@@ -34,15 +34,13 @@ def router(pool: ConnectionPool) -> APIRouter:
         return found[0]
 
     @routes.get("/{model}/at")
-    def served(model: str, position: int | None = None, partition: int = 0, time: int | None = None) -> dict[str, Any]:
+    def served(model: str, position: int | None = None, partition: int = 0, time: int | None = None) -> dict[str, Any] | None:
         _known(shelf, model)
         if (position is None) == (time is None):
             raise HTTPException(422, "give one of: position (offset in the log), time (event time, microseconds)")
         switches = shelf.switches(model)
         found = served_at_position(switches, partition, position) if position is not None else served_at_time(switches, time or 0)
-        if found is None:
-            raise HTTPException(404, f"no version of {model!r} served there yet")
-        return asdict(found)
+        return asdict(found) if found else None
 
     return routes
 

@@ -230,11 +230,12 @@ def test_the_champion_is_whom_people_approved_from_its_place_in_the_log_on(offic
     assert [order.rollout for order in orders] == sorted(order.rollout for order in orders)
     (listed,) = [one for one in office.json("models", "list") if one["model"] == MODEL]
     assert (listed["newest"], listed["aliases"]) == (new, {"champion": new})
-    assert office.json("models", "at", MODEL, "--position", "89")["version"] == old
-    assert office.json("models", "at", MODEL, "--position", "90")["version"] == new
-    assert office.json("models", "at", MODEL, "--time", "1970-01-04T18:00:00")["approval"] == orders[-1].approval
-    early = office.tidemill("models", "at", MODEL, "--position", "39")
-    assert (early.returncode, f"no version of '{MODEL}' served there yet" in early.stderr) == (1, True)
+    assert [one["version"] for one in office.json("models", "at", "89")] == [old]
+    assert [one["version"] for one in office.json("models", "at", "0:90", "--model", MODEL)] == [new]
+    (then,) = office.json("models", "at", "1970-01-04T18:00:00")
+    assert (then["version"], then["approval"]) == (new, orders[-1].approval)
+    early = office.tidemill("models", "at", "39")
+    assert (early.returncode, "no version of any model served at 39 yet" in early.stderr) == (1, True)
     history = office.json("models", "show", MODEL)["history"]
     assert [(one["version"], one["position"]) for one in history] == [(old, 40), (new, 90)]
     again = office.decide("reject", orders[-1].approval, "--reason", "too late")

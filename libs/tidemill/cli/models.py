@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from tidemill.cli import tables
 from tidemill.cli.http import get
 from tidemill.cli.options import AsOutput, DataDir, Output
 from tidemill.errors import Refused
@@ -42,24 +42,20 @@ def show(model: Model, data_dir: DataDir = None, output: AsOutput = Output.text)
 
 @app.command()
 def at(
-    model: Model,
-    position: Annotated[int | None, typer.Option(help="Offset in the stream's log.")] = None,
-    partition: Annotated[int, typer.Option(help="Partition (shard) of the log.")] = 0,
-    time: Annotated[str | None, typer.Option(help="Event time, ISO 8601, UTC where no zone is given.")] = None,
+    place: Annotated[
+        str, typer.Argument(help="A place in the stream's log (OFFSET or PARTITION:OFFSET), or an event time (ISO 8601).")
+    ],
+    model: Annotated[str | None, typer.Option(help="Only this model. Default: all.")] = None,
     data_dir: DataDir = None,
     output: AsOutput = Output.text,
 ) -> None:
-    """Tell which version served at a position of the log, or at an event time."""
-    query = {"position": position, "partition": partition, "time": _micros(time) if time else None}
-    found = get(Settings.load(data_dir), "registry", f"/v1/models/{model}/at", **query)
-    row = (
-        found["version"],
-        f"{found['partition']}:{found['position']}",
-        _time(found["effective_at"]),
-        found["approval"],
-        found["run"],
-    )
-    _tell(output, found, ("version", "from position", "event time", "approval", "run"), [row])
+    """Tell which version served at a place in the log, or at an event time (UTC where no zone is given)."""
+    settings, query = Settings.load(data_dir), _where(place)
+    names = [model] if model else [one["model"] for one in get(settings, "registry", "/v1/models")]
+    found = [one for name in names if (one := get(settings, "registry", f"/v1/models/{name}/at", **query))]
+    if not found:
+        raise Refused("nobody-served", f"no version of {model or 'any model'} served at {place} yet")
+    _tell(output, found, ("model", "version", "from position", "event time", "approval", "run"), map(_seat, found))
 
 
 def _version(one: dict[str, Any]) -> tuple[Any, ...]:
@@ -72,10 +68,7 @@ def _tell(output: Output, found: Any, columns: tuple[str, ...], rows: Any) -> No
     if output is Output.json:
         typer.echo(json.dumps(found, indent=2))
         return
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(str, row))
-    Console().print(table)
+    tables.show(columns, rows)
 
 
 def _aliases(aliases: dict[str, int]) -> str:
@@ -86,9 +79,17 @@ def _time(micros: int) -> str:
     return datetime.fromtimestamp(micros / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _micros(text: str) -> int:
+def _seat(one: dict[str, Any]) -> tuple[Any, ...]:
+    place = f"{one['partition']}:{one['position']}"
+    return one["model"], one["version"], place, _time(one["effective_at"]), one["approval"], one["run"]
+
+
+def _where(place: str) -> dict[str, int]:
+    """The registry's question about a place in the log, or about an event time."""
+    if found := re.fullmatch(r"(?:(\d+):)?(\d+)", place):
+        return {"partition": int(found[1] or 0), "position": int(found[2])}
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(place)
     except ValueError:
-        raise Refused("bad-time", f"--time {text!r} is no ISO 8601 time; write 2013-06-01T12:00") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
+        raise Refused("bad-place", f"{place!r} is no place in a log and no ISO 8601 time; write 1234 or 2013-06-01T12:00") from None
+    return {"time": int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)}

@@ -7,7 +7,7 @@ TIDEMILL := $(BIN)/tidemill
 OFFLINE_DIR := .tidemill-offline
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos bench up down status offline-check fetch lock format clean
+.PHONY: help demo test check chaos replay bench up down status offline-check fetch lock format clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +15,7 @@ help: ## Show these targets
 demo: fetch ## A year of real flights through the whole loop (ARGS="--headless --until 2013-02-01 --keep --output json")
 	$(TIDEMILL) demo $(ARGS)
 
-test: check fetch ## Everything `check` does, then all tests but the long chaos campaign (ARGS="-k switch")
+test: check fetch ## Everything `check` does, then all tests but the long campaigns (ARGS="-k switch")
 	$(BIN)/pytest --durations=15 $(ARGS)
 
 check: $(READY) ## Style, types, import rules, and that no registry host or machine path is in the repository
@@ -27,6 +27,9 @@ check: $(READY) ## Style, types, import rules, and that no registry host or mach
 
 chaos: fetch ## The long campaign of kills
 	$(BIN)/pytest -m chaos $(ARGS)
+
+replay: fetch ## The year twice, once on a single core: the same switches, the same bytes (20 minutes)
+	$(BIN)/pytest -m replay $(ARGS)
 
 bench: fetch ## benchmarks/*.py, or one of them (NAME=pipeline)
 	@set -e; for file in $(if $(NAME),benchmarks/$(NAME).py,benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file $(ARGS); done
@@ -63,6 +66,7 @@ clean: ## Remove the environment and what tools left; .tidemill stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build $(OFFLINE_DIR)
 
 $(READY): requirements.lock requirements-installer.lock pyproject.toml
+	@command -v $(PYTHON) > /dev/null || { echo "Python 3.11 is needed and $(PYTHON) is not here: install it, or make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-installer.lock
 	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements.lock

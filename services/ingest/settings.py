@@ -27,6 +27,8 @@ class Limits:
     """Rows of one lane that wait for other lanes; then the lane is paused until half of them are gone."""
     opened: int = 500_000
     """Rows of one lane that wait for their feed's promise; then the lane is paused: the feed broke its word."""
+    held: int = 256 * 1024 * 1024
+    """Bytes of one lane's rows that wait for either; then the lane is paused: a few large events may not fill the memory."""
     snapshot_records: int = 100_000
     """Log records between two snapshots."""
     snapshot_seconds: float = 30.0

@@ -31,6 +31,8 @@ class Queue:
     ended: bool = False
     ready: deque[Rows] = field(default_factory=deque)
     opened: list[Rows] = field(default_factory=list)
+    held: int = 0
+    """Bytes of all rows here."""
     heard: int = 0
     """When rows last came, us of wall time: the beginning of an idle spell."""
 
@@ -48,6 +50,7 @@ class Queue:
         """Take rows that follow those already here."""
         if not len(rows):
             return
+        self.held += _bytes(rows)
         if self.promise != NEVER:
             self.opened.append(rows)
         else:
@@ -85,6 +88,7 @@ class Queue:
                     self.ready[0] = rows.cut(count, len(rows))
                 break
             parts.append(self.ready.popleft())
+        self.held -= sum(map(_bytes, parts))
         return parts
 
     def _take_open(self) -> list[Rows]:
@@ -93,6 +97,8 @@ class Queue:
 
     def _late(self, rows: Rows, until: int) -> list[Dead]:
         late = rows.known >= until + self.ahead
+        if late.any():
+            self.held -= _bytes(rows.take(np.flatnonzero(late)))
         self._settle(rows.take(np.flatnonzero(~late)) if late.any() else rows)
         message = f"the feed promised that this source is past {format_moment(until)}, and this is later"
         return [
@@ -105,3 +111,7 @@ class Queue:
             rows.key = np.maximum.accumulate(np.maximum(rows.known, self.peak))
             self.peak = int(rows.key[-1])
             self.ready.append(rows)
+
+
+def _bytes(rows: Rows) -> int:
+    return sum(map(len, rows.values))

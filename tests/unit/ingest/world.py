@@ -162,6 +162,8 @@ class Writer:
         out = step(self.shard, arrivals, set(more), switches, now)
         self.log.append(out.records)
         self.outputs.append(out)
+        for queue in self.shard.merge.queues.values():
+            assert queue.held == sum(len(value) for rows in (*queue.ready, *queue.opened) for value in rows.values)
         return out
 
     @property

@@ -16,8 +16,8 @@ from tidemill.telemetry.references import parse_traceparent
 from tidemill.telemetry.tracing import EVENT_ID, facts_of
 from tidemill.telemetry.tree import Key, Span
 
-_LEFT_OUT = ("spec.applied.v1", topics.DEAD_LETTERS)
-"""What is on nobody's way: a spec, and what could not be read."""
+_LEFT_OUT = ("spec.applied.v1", "ingest.answered.v1", topics.DEAD_LETTERS)
+"""What is on nobody's way: a spec, an answer to a caller, and what could not be read."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,14 @@ class Decisions:
     @classmethod
     def read(cls, settings: Settings) -> Decisions:
         """Read the control topics to their end; raises Transient where the broker is away."""
-        heard = {one.envelope.id: one for one in read_all(settings, list(_kinds()))}
+        return cls.of(read_all(settings, list(_kinds())))
+
+    @classmethod
+    def of(cls, events: Iterable[Heard]) -> Decisions:
+        """From events in order. One that a restarted speaker said again is what it was the first time, with what had led to it."""
+        heard: dict[str, Heard] = {}
+        for one in events:
+            heard.setdefault(one.envelope.id, one)
         return cls(heard, {one.event.run: one for one in heard.values() if isinstance(one.event, RunRequested)})
 
     def switch(self, model: str, version: int, before: tuple[int, int] | None = None) -> Heard | None:

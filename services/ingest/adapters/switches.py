@@ -66,7 +66,8 @@ class Switches:
         self._settle(state.stream, order.said.order, state.shard)
 
     def _say(self, event_id: str, said: Event, order: Order | None, span: telemetry.ControlSpan | None) -> None:
-        self._publisher.publish(said, event_id, cause=order.id if order else None, traceparent=span.traceparent if span else None)
+        traceparent = span.traceparent if span else order.traceparent if order else None
+        self._publisher.publish(said, event_id, cause=order.id if order else None, traceparent=traceparent)
 
     def _order(self, stream: str, order: str) -> Order | None:
         with self._catalogue.lock:

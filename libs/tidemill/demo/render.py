@@ -150,6 +150,7 @@ def _next(summary: Summary, scene: Scene, place: Place) -> Table:
     program = "tidemill" if shutil.which("tidemill") else ".venv/bin/tidemill"
     where = "" if place.data_dir == DATA_DIR else f" --data-dir {place.data_dir}"
     table = Table.grid(padding=(0, 3))
+    table.add_column(no_wrap=True, overflow="ignore")
     for command, text in _commands(summary, scene, place):
         table.add_row(f"{program} {command}{where}", f"[dim]{text}[/]")
     return table

@@ -74,7 +74,7 @@ def _sources(plan: Plan, batch: Batch, events: I8, decoders: Mapping[int, Decode
     for number in np.unique(numbers).tolist():
         source, index = plan.bundle.stream.order[number], events[numbers == number]
         ids = wire.schema_ids([batch.values[i] for i in index.tolist()])
-        found[source], bad = read(batch.values, index, ids, decoders, plan.bundle.columns(source))
+        found[source], bad = read(batch.values, index, ids, decoders, plan.columns[source])
         if bad and plan.trigger_of(source):
             out.failed(np.array(sorted(bad), np.int64), "undecodable", plan.bundle.ids)
     return found
@@ -100,7 +100,7 @@ def _begin(plan: Plan, trigger: TriggerPlan, batch: Batch, events: Events) -> np
     heads = batch.log
     assert heads is not None
     rows = np.zeros(len(events), trigger.dtype)
-    head, known = heads[events.index], plan.bundle.columns(trigger.source)
+    head, known = heads[events.index], plan.columns[trigger.source]
     rows["frame"] = np.void(wire.frame(trigger.schema_id, b""))
     rows["position"], rows["stream_time"], rows["known_time"] = batch.offsets[events.index], head["stream"], head["known"]
     rows["event_time"] = events.instants(plan.bundle.stream.sources[trigger.source].time)

@@ -13,6 +13,7 @@ from tidemill.events.identity import hash64
 from tidemill.features import kernels
 from tidemill.features.vector import event_columns, vector_schema
 from tidemill.spec import Bundle
+from tidemill.spec.columns import Column
 from tidemill.spec.expressions import Expression
 from tidemill.spec.expressions import compile as expression
 from tidemill.spec.model import ModelSpec
@@ -102,6 +103,11 @@ class Plan:
     tables: tuple[TablePlan, ...]
     triggers: tuple[TriggerPlan, ...]
     labels: tuple[LabelPlan, ...]
+
+    @cached_property
+    def columns(self) -> dict[str, dict[str, Column]]:
+        """Each source's columns."""
+        return {source: self.bundle.columns(source) for source in self.bundle.stream.sources}
 
     def trigger_of(self, source: str) -> TriggerPlan | None:
         """The trigger that a source's events are."""

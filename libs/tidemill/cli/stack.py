@@ -66,8 +66,9 @@ def down(data_dir: DataDir = None) -> None:
     if state is None or not state.all_living():
         typer.echo("nothing runs")
         return
+    begun = time.monotonic()
     end_processes(state)
-    typer.echo("ended")
+    typer.echo(f"ended after {time.monotonic() - begun:.1f} s")
 
 
 def status(data_dir: DataDir = None, output: AsOutput = Output.text) -> None:

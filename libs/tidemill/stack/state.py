@@ -33,12 +33,10 @@ class Running(BaseModel):
             return None
         return process if same else None
 
-    def processes(self) -> list[psutil.Process]:
-        """The process and all of its session that is left: every child of the stack leads a session of its own."""
-        leader = self.process()
-        if leader is None and psutil.pid_exists(self.pid):
-            return []  # the number is another process's now
-        return [process for process in map(_process, psutil.pids()) if process and _session(process) == self.pid]
+    @property
+    def replaced(self) -> bool:
+        """Whether the number is another process's now."""
+        return self.process() is None and psutil.pid_exists(self.pid)
 
 
 class State(BaseModel):
@@ -72,8 +70,11 @@ class State(BaseModel):
         part.replace(data_dir / FILE)
 
     def living(self) -> list[psutil.Process]:
-        """Every process that the supervisor started and that is still there."""
-        return [process for running in (*self.services.values(), *self.parts.values()) for process in running.processes()]
+        """Every process that the supervisor started and that is still there: each leads a session of its own, whose members count."""
+        started = (*self.services.values(), *self.parts.values())
+        sessions = {running.pid for running in started if not running.replaced}
+        found = [_process(pid) for pid in psutil.pids() if _session(pid) in sessions]
+        return [process for process in found if process is not None]
 
     def all_living(self) -> list[psutil.Process]:
         """These and the supervisor."""
@@ -94,8 +95,8 @@ def _process(pid: int) -> psutil.Process | None:
         return None
 
 
-def _session(process: psutil.Process) -> int | None:
+def _session(pid: int) -> int | None:
     try:
-        return os.getsid(process.pid)
+        return os.getsid(pid)
     except ProcessLookupError:
         return None

@@ -95,11 +95,11 @@ def test_what_a_dead_process_left_in_its_session_is_found() -> None:
     ) as leader:
         assert leader.stdout is not None
         left = int(leader.stdout.readline())
-        running = Running.of(leader.pid)
+        state = State(supervisor=Running.of(os.getpid()), parts={"leader": Running.of(leader.pid)})
         leader.kill()
-    assert [process.pid for process in running.processes()] == [left]
+    assert [process.pid for process in state.living()] == [left]
     os.kill(left, signal.SIGKILL)
-    until(lambda: running.processes() == [])
+    until(lambda: state.living() == [])
 
 
 def test_the_state_file_is_the_owners_alone_and_reads_back(tmp_path: Path) -> None:

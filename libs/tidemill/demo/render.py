@@ -32,22 +32,29 @@ def report(console: Console, summary: Summary, scene: Scene, place: Place) -> No
     console.print(_opening(summary))
     console.print(_counts(summary))
     _reconcile(console, summary)
-    console.rule("Who served")
-    console.print(_champions(summary, scene))
-    console.rule("What the loop earned")
-    console.print(_months(summary))
-    _earned(console, summary.year)
+    if summary.models:
+        console.rule("Who served")
+        console.print(_champions(summary, scene))
+    if summary.monthly:
+        console.rule("What the loop earned")
+        console.print(_months(summary))
+        _earned(console, summary.year)
     console.rule("How fast")
     console.print(_speed(summary, period))
     console.rule("Where to look next")
-    console.print(_next(summary, scene, place))
+    for line in _next(summary, scene, place):
+        console.print(line, soft_wrap=True)
 
 
 def _opening(summary: Summary) -> str:
     return (
         f"{summary.events.log:,} events became {summary.predictions:,} predictions, and {summary.outcomes:,} of these have met their "
-        f"label. {_several(summary.alerts, 'alert')} and {_several(summary.runs, 'run')} led to "
-        f"{_several(len(summary.models), 'switch', 'es')}, each by a signed decision."
+        f"label. {_several(summary.alerts, 'alert')} and {_several(summary.runs, 'run')}: "
+        + (
+            f"{_several(len(summary.models), 'switch', 'es')}, each by a signed decision."
+            if summary.models
+            else "no model serves yet."
+        )
     )
 
 
@@ -146,14 +153,12 @@ def _speed(summary: Summary, period: str) -> str:
     )
 
 
-def _next(summary: Summary, scene: Scene, place: Place) -> Table:
+def _next(summary: Summary, scene: Scene, place: Place) -> list[str]:
     program = "tidemill" if shutil.which("tidemill") else ".venv/bin/tidemill"
     where = "" if place.data_dir == DATA_DIR else f" --data-dir {place.data_dir}"
-    table = Table.grid(padding=(0, 3))
-    table.add_column(no_wrap=True, overflow="ignore")
-    for command, text in _commands(summary, scene, place):
-        table.add_row(f"{program} {command}{where}", f"[dim]{text}[/]")
-    return table
+    lines = [(f"{program} {command}{where}", text) for command, text in _commands(summary, scene, place)]
+    width = max(len(command) for command, _ in lines)
+    return [f"{command:{width}}   [dim]{text}[/]" for command, text in lines]
 
 
 def _commands(summary: Summary, scene: Scene, place: Place) -> Iterator[tuple[str, str]]:

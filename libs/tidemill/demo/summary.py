@@ -141,6 +141,8 @@ def compared(champion: pl.DataFrame, shadow: pl.DataFrame, outcomes: pl.DataFram
 
     While the first version is the champion, its own prediction is both.
     """
+    if first is None:
+        return pl.DataFrame(schema=dict.fromkeys(("event_time", "label", "champion", "first"), pl.Float64))
     live = champion.filter(pl.col("status") == "scored").select("position", "event_time", "version", champion="score")
     silent = shadow.filter(pl.col("version") == first).select("position", shadow="score") if len(shadow) else None
     joined = live.join(outcomes, on="position", how="inner")

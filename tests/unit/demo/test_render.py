@@ -106,7 +106,13 @@ def test_a_replay_without_a_model_has_a_report_too() -> None:
     bare = FIGURES.model_copy(update={"models": [], "monthly": [], "year": Compared(champion=none, first=none)})
     said = shown(bare, Scene("late", 0, 0, {}, None))
     assert "models show late" in said
+    assert "no model serves yet" in said
+    assert "Who served" not in said
     assert "Retraining" not in said
+
+
+def test_where_no_version_served_nothing_is_compared() -> None:
+    assert len(summary.compared(pl.DataFrame(), pl.DataFrame(), pl.DataFrame(), None)) == 0
 
 
 def test_the_example_is_the_surest_that_came_true_of_the_newest_version() -> None:

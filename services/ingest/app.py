@@ -17,7 +17,7 @@ from services.ingest.settings import Limits
 from services.ingest.step import warm_up
 from services.ingest.worker import Ports, Worker
 from tidemill import telemetry
-from tidemill.bus.consumer import good, member, take
+from tidemill.bus.consumer import good, leave, member, take
 from tidemill.bus.control_client import Publisher
 from tidemill.bus.health import Health, open_door
 from tidemill.events.registry import Registry
@@ -103,6 +103,8 @@ class Ingest:
             thread.start()
         for thread in ending:
             thread.join()
+        self._workers.clear()
+        leave(self._group)
         self._listener.stop()
         self._door.close()
         self._replies.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 READ_AT_ONCE: Final = 5_000
 PATIENCE: Final = 30.0
 """Seconds to wait for a broker's answer before it counts as away."""
+LEAVING: Final = 2.0
+"""Seconds for giving partitions back."""
 
 
 def member(settings: Settings, service: str) -> Consumer:
@@ -40,6 +43,18 @@ def member(settings: Settings, service: str) -> Consumer:
             "group.id": f"{settings.librdkafka.get('group.id', 'tidemill')}-{service}",
         }
     )
+
+
+def leave(consumer: Consumer) -> None:
+    """End a membership before the consumer is closed.
+
+    A static member that only closes is a member still: when it is back, the broker gives it what it had, whatever it then subscribes
+    to. That suits a killed worker; one that was asked to end may come back with other streams.
+    """
+    until = time.monotonic() + LEAVING
+    consumer.unsubscribe()
+    while consumer.assignment() and time.monotonic() < until:
+        consumer.poll(0.02)  # the group is left once the partitions have been given back
 
 
 def reader(settings: Settings, name: str = "reader") -> Consumer:

@@ -22,7 +22,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from tidemill import telemetry
 from tidemill.bus import metrics
-from tidemill.bus.consumer import browser, good, member, take
+from tidemill.bus.consumer import browser, good, leave, member, take
 from tidemill.bus.fold import Batch, Fold, State
 from tidemill.bus.health import Health, open_door
 from tidemill.bus.intake import grouped, intake
@@ -122,6 +122,8 @@ class Loop(Generic[State]):
             self._consumer.subscribe(patterns, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
             self._go_round()
             self._drain()
+            self._workers.clear()
+            leave(self._consumer)
         finally:
             self._workers.clear()
             self._consumer.close()

@@ -17,6 +17,7 @@ from services.ingest.settings import Limits
 from services.ingest.step import warm_up
 from services.ingest.worker import Ports, Worker
 from tidemill import telemetry
+from tidemill.bus.collector import settle
 from tidemill.bus.consumer import good, leave, member, take
 from tidemill.bus.control_client import Publisher
 from tidemill.bus.health import Health, open_door
@@ -50,6 +51,7 @@ class Ingest:
         door = open_door(self.health, self._settings, [router(self._door)])
         try:
             warm_up()
+            settle()
             self._listener.start()
             self._replies.start()
             self._group.subscribe(

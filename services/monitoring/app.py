@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.monitoring.fold import Monitoring
-from tidemill.bus.loop import run
+from tidemill.bus.loop import Pace, run
 from tidemill.code import code_digest
 from tidemill.events.registry import Registry
 from tidemill.settings import Settings
@@ -12,6 +12,8 @@ from tidemill.trust.keys import KeyRing
 
 CODE = ("services.monitoring", "tidemill.models", "tidemill.trust", "tidemill.events", "tidemill.spec")
 """What decides the fold's bytes."""
+GATHER = 20
+"""Milliseconds. Windows last hours: records that come one by one need not be counted one by one."""
 
 
 def build(settings: Settings) -> Monitoring:
@@ -24,4 +26,4 @@ def build(settings: Settings) -> Monitoring:
 def main() -> None:
     """Run it until SIGTERM."""
     settings = Settings.load()
-    run(build(settings), settings)
+    run(build(settings), settings, pace=Pace(snapshot_seconds=settings.snapshot_seconds, gather=GATHER))

@@ -23,16 +23,18 @@ LEAVING: Final = 2.0
 """Seconds for giving partitions back."""
 
 
-def member(settings: Settings, service: str) -> Consumer:
+def member(settings: Settings, service: str, gather: int = 0) -> Consumer:
     """A member of the service's group: `tidemill-<service>`, or what the settings give as `group.id` before the service's name.
 
     Static membership: a worker killed and started again goes on at once instead of after the dead one's session. The range
-    assignor gives one member the same partition number of every input of a stream.
+    assignor gives one member the same partition number of every input of a stream. `gather`: milliseconds that the broker may keep
+    records back so that more come at once.
     """
     place = hashlib.sha256(str(settings.data_dir.resolve()).encode()).hexdigest()[:12]
     return Consumer(
         {
             **_reading(settings, service),
+            **({"fetch.wait.max.ms": gather, "fetch.min.bytes": 65_536} if gather else {}),
             "group.instance.id": f"{service}-{socket.gethostname()}-{place}",
             "partition.assignment.strategy": "range",
             "session.timeout.ms": 10_000,

@@ -22,6 +22,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from tidemill import telemetry
 from tidemill.bus import metrics
+from tidemill.bus.collector import settle
 from tidemill.bus.consumer import browser, good, leave, member, take
 from tidemill.bus.fold import Batch, Fold, State
 from tidemill.bus.health import Health, open_door
@@ -49,6 +50,8 @@ PATIENCE: Final = 120.0
 """Seconds to wait for something that is away, within the 300 after which the group would give the partitions to another."""
 CHORES: Final = 0.25
 """Seconds between looks at lag and snapshots."""
+FIRST: Final = 1_000
+"""Records after which all that is loaded or compiled on first use is there."""
 DRAIN: Final = 6.0
 """Seconds that the broker has to acknowledge what is under way when the process is to end."""
 
@@ -61,6 +64,8 @@ class Pace:
     """Most records in a step."""
     idle: float = 0.1
     """Seconds to wait for the first record."""
+    gather: int = 0
+    """Milliseconds that the broker may keep records back so that more come at once: where nobody waits for an answer."""
     snapshot_records: int = 100_000
     snapshot_seconds: float = 20.0
     """A snapshot is due after so many records, or so long after the last one if there were any."""
@@ -107,13 +112,13 @@ class Loop(Generic[State]):
         self._inputs = {source.name: source for source in fold.inputs}
         self._workers: dict[Shard, Worker[State]] = {}
         self.running: Final[Running[State]] = Running(threading.Event(), self._workers)
-        self._consumer = member(settings, fold.name)
+        self._consumer = member(settings, fold.name, pace.gather)
         self._sender = gapless(settings, fold.name, [output.template for output in fold.outputs.values()])
         self._lookup = Lookup(browser(settings, fold.name))
         self._schemas = Registry(settings.schema_registry)
         self._writer = ThreadPoolExecutor(1, "snapshot")
         self._dead = DeadShare(settings.dead_share)
-        self._chores_at = 0.0
+        self._chores_at, self._first = 0.0, FIRST
 
     def go(self) -> None:
         """Fold until `running.stop` is set, then drain. Any error ends it as a kill would: with nothing committed that is not so."""
@@ -153,6 +158,7 @@ class Loop(Generic[State]):
             self._patiently(lambda: self._fold.prepare(worker.state, batch))
             self._step(worker, batch, topic, moments)
             self._balance(worker)
+            self._settle(len(batch))
         worker.places[topic] = place
         worker.folded += len(messages)
 
@@ -169,6 +175,11 @@ class Loop(Generic[State]):
         metrics.READ.labels(topic).inc(len(batch))
         metrics.BATCH.observe(len(batch))
         metrics.LATENCY.labels(topic).observe(sent / 1e9 - int(batch.times[0]) / 1e3)
+
+    def _settle(self, records: int) -> None:
+        if 0 < self._first <= records:
+            settle()
+        self._first -= records
 
     def _balance(self, worker: Worker[State]) -> None:
         """Stop reading the inputs that the fold has enough of, and go on with those that it again wants."""

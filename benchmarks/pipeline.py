@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ from tidemill.trust import keys  # noqa: E402
 EVENTS = int(os.environ.get("PIPELINE_EVENTS", "150000"))
 RATE, SECONDS = 500, 20
 """Of the latency part: events per second, seconds."""
+WARM = RATE * 2
+"""Of these, the first ones do not count."""
 DATA_PLANE = "ingest,feature-store,serving"
 PEERS = ROOT / "benchmarks" / "peers"
 
@@ -101,12 +103,12 @@ def measure(bench: Bench) -> dict[str, Any]:
     hop = feature_hop(bench, departures["hops"])
     our_latency = latency_ours(bench)
     with bench.up("--no-services") as settings:
-        raw_hop = raw_rate(settings, hop)
+        raw_hop = raw_rate(settings)
         raw_latency = latency_raw(settings)
         job = prepare_peers(settings, bench, departures["first"])
         quix = peer(settings, job, [str(python), str(PEERS / "quix.py")], "peer-quix", departures["first"])
         faust = peer(
-            settings, job, [str(python), str(PEERS / "faust_app.py"), "worker", "-l", "warning"], "peer-faust", departures["first"]
+            settings, job, [str(python), str(PEERS / "faust_app.py"), "worker", "-l", "warn"], "peer-faust", departures["first"]
         )
         check(settings)
     return {
@@ -157,18 +159,18 @@ def feature_hop(bench: Bench, departures: int) -> Span:
     with bench.up("--only", "ingest", streams="hops") as settings:
         wait(settings, "log.hops", EVENTS)
     with bench.up("--only", "feature-store", streams="hops") as settings:
-        wait(settings, "features.hops", int(EVENTS * 0.99))
+        wait(settings, "features.hops", departures)
         wait_still(settings, "features.hops")
         span = span_of(settings, "features.hops", 3)
     say("our feature hop", per_second=span.rate(EVENTS), bytes=span.size)
     return span
 
 
-def raw_rate(settings: Settings, hop: Span) -> float:
-    """The raw consume-produce loop over the same log, with records of the same size."""
+def raw_rate(settings: Settings) -> float:
+    """The raw consume-produce loop over the same log, appending the same bytes as the feature store."""
     make(settings, "raw-out")
-    with loop(settings, "log.hops", "raw-out", hop.size):
-        wait(settings, "raw-out", total(settings, "log.hops"))
+    with loop(settings, "log.hops", "raw-out", "features.hops"):
+        wait(settings, "raw-out", total(settings, "features.hops"))
     rate = span_of(settings, "raw-out").rate(EVENTS)
     say("raw hop", per_second=rate)
     return rate
@@ -180,9 +182,9 @@ def latency_ours(bench: Bench) -> dict[str, float]:
         bundle = _applied(settings, bench.usecases["live"])
         schema = timeline.parsed(bundle.schemas["departures"])
         framing = wire.frame(bundle.ids["departures"], b"")
-        live(settings, "raw.live.departures", lambda n: framing + timeline.datum(schema, _departure(n)))
+        live(settings, "raw.live.departures", lambda n: framing + timeline.datum(schema, _departure(n)), "predictions.live")
         wait(settings, "predictions.live", RATE * SECONDS, 120)
-        p50, p99 = latencies(settings, "raw.live.departures", "predictions.live", lambda message: message.key() or b"")
+        p50, p99 = latencies(settings, "raw.live.departures", "predictions.live", WARM)
     say("our latency", p50=p50, p99=p99)
     return {"p50": p50, "p99": p99}
 
@@ -191,25 +193,27 @@ def latency_raw(settings: Settings) -> dict[str, float]:
     """The same records over three raw hops, each its own process."""
     names = [f"raw-hop-{number}" for number in range(4)]
     make(settings, *names)
-    with loop(settings, names[0], names[1], 0), loop(settings, names[1], names[2], 0), loop(settings, names[2], names[3], 0):
-        live(settings, names[0], lambda n: os.urandom(120))
+    with loop(settings, *names[0:2]), loop(settings, *names[1:3]), loop(settings, *names[2:4]):
+        live(settings, names[0], lambda n: os.urandom(120), names[3])
         wait(settings, names[3], RATE * SECONDS, 120)
-    p50, p99 = latencies(settings, names[0], names[3], lambda message: message.key() or b"")
+    p50, p99 = latencies(settings, names[0], names[3], WARM)
     say("raw latency", p50=p50, p99=p99)
     return {"p50": p50, "p99": p99}
 
 
-def live(settings: Settings, topic: str, value: Any) -> None:
-    """RATE records a second, evenly, for SECONDS; the first second is for warming up and has keys of its own."""
+def live(settings: Settings, topic: str, value: Callable[[int], bytes], sink: str) -> None:
+    """RATE records a second, evenly, for SECONDS, made beforehand; the first one has come out before the others go in."""
     producer = Producer({"bootstrap.servers": settings.kafka, "linger.ms": 0, "acks": "all", "enable.idempotence": True})
-    for n in range(RATE * 2):
-        producer.produce(topic, value(n), f"warm-{n}".encode() if "raw-hop" in topic else _departure(n)["flight_id"].encode())
-        time.sleep(1 / RATE)
+    records = [(value(n), _departure(n)["flight_id"].encode()) for n in range(RATE * SECONDS)]
+    producer.produce(topic, *records[0])
+    producer.flush()
+    wait(settings, sink, 1, 60)
     begin = time.monotonic()
-    for n in range(RATE * 2, RATE * SECONDS):
-        while (ahead := begin + (n - RATE * 2) / RATE - time.monotonic()) > 0:
-            producer.poll(ahead)  # returns as soon as an acknowledgement came
-        producer.produce(topic, value(n), _departure(n)["flight_id"].encode())
+    for n, record in enumerate(records[1:]):
+        while (ahead := begin + n / RATE - time.monotonic()) > 0:
+            time.sleep(ahead)
+        producer.produce(topic, *record)
+        producer.poll(0)
     producer.flush()
 
 
@@ -263,9 +267,9 @@ def check(settings: Settings) -> None:
 
 
 @contextmanager
-def loop(settings: Settings, source: str, sink: str, size: int) -> Iterator[None]:
+def loop(settings: Settings, *words: str) -> Iterator[None]:
     """One raw pass-through process."""
-    command = [sys.executable, str(PEERS / "raw_loop.py"), source, sink, str(size)]
+    command = [sys.executable, str(PEERS / "raw_loop.py"), *words]
     process = subprocess.Popen(command, env={**os.environ, "PIPELINE_BOOTSTRAP": settings.kafka})
     try:
         yield
@@ -302,10 +306,10 @@ def _applied(settings: Settings, folder: Path) -> Any:
 
 
 def _departure(n: int) -> dict[str, Any]:
-    """A live departure of now."""
+    """The n-th live departure, of about the moment when its turn comes."""
     origin = ("EWR", "JFK", "LGA")[n % 3]
     return {
-        "flight_id": f"live-{n}", "departed_at": time.time_ns() // 1000, "carrier": ("UA", "B6", "DL", "AA")[n % 4], "flight": n % 5000,
+        "flight_id": f"live-{n}", "departed_at": time.time_ns() // 1000 + n * 1_000_000 // RATE, "carrier": ("UA", "B6", "DL", "AA")[n % 4], "flight": n % 5000,
         "tailnum": f"N{n % 900}", "origin": origin, "dest": ("IAH", "MIA", "ATL", "ORD")[n % 4], "dep_delay": float(n % 60),
         "distance": 1000.0, "sched_hour": 12, "weekday": 1,
     }  # fmt: skip

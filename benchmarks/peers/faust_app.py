@@ -23,9 +23,7 @@ app = faust.App(
 )
 source = app.topic(work.SOURCE, value_type=bytes, key_type=bytes, value_serializer="raw", key_serializer="raw")
 sink = app.topic(work.SINK, value_type=bytes, key_type=bytes, value_serializer="raw", key_serializer="raw")
-tiles = app.Table(
-    "tiles", default=dict, partitions=1, key_type=str, value_type=dict, key_serializer="json", value_serializer="json"
-)
+tiles = app.Table("tiles", default=dict, partitions=1, key_type=str, value_type=dict)
 
 
 @app.agent(source)

@@ -1,47 +1,78 @@
-"""The raw confluent-kafka pass-through: consume, produce, nothing else. Argument: padding bytes that each output gets."""
+"""The raw confluent-kafka pass-through: consume, produce, nothing else, with the settings that the services use.
+
+Arguments: source, sink, and optionally a topic that holds what is to be written instead of what was read, record by record: so that
+this loop appends the same bytes as a service whose records are larger than those that it reads.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import uuid
+from collections.abc import Iterator
 
-from confluent_kafka import Consumer, Message, Producer
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+BOOTSTRAP = os.environ["PIPELINE_BOOTSTRAP"]
+AT_ONCE = 4_000
 
 
-def main(source: str, sink: str, size: int) -> None:
-    """Pass records on for ever, each `size` bytes large (0: as it came), with the settings that the services use."""
-    bootstrap = os.environ["PIPELINE_BOOTSTRAP"]
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap, "group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest", "enable.auto.commit": False,
-            "check.crcs": True, "fetch.wait.max.ms": 100, "fetch.queue.backoff.ms": 10, "socket.nagle.disable": True,
-        }
-    )  # fmt: skip
+def main(source: str, sink: str, instead: str = "") -> None:
+    """Pass records on for ever."""
     producer = Producer(
         {
-            "bootstrap.servers": bootstrap, "enable.idempotence": True, "acks": "all", "linger.ms": int(os.environ.get("PIPELINE_LINGER", "0")),
-            "queue.buffering.max.messages": 1_000_000, "socket.nagle.disable": True,
+            "bootstrap.servers": BOOTSTRAP, "enable.idempotence": True, "enable.gapless.guarantee": True, "acks": "all",
+            "linger.ms": 0, "compression.type": "lz4", "queue.buffering.max.messages": 100_000, "socket.nagle.disable": True,
         }
     )  # fmt: skip
+    others = iter(values_of(instead)) if instead else None
+    consumer = reading()
     consumer.subscribe([source])
-    filler = os.urandom(size)
     while True:
-        first = consumer.poll(0.1)
-        if first is None:
-            producer.poll(0)
-            continue
-        messages = [message for message in [first, *consumer.consume(3_999, 0)] if message.error() is None]
-        keys, values = list(map(Message.key, messages)), list(map(Message.value, messages))
-        for key, value in zip(keys, values, strict=True):
-            while True:
-                try:
-                    producer.produce(sink, filler if size else value, key, 0)
-                    break
-                except BufferError:
-                    producer.poll(0.1)
+        messages = batch(consumer)
+        values = map(Message.value, messages) if others is None else others
+        for key, value in zip(map(Message.key, messages), values, strict=False):
+            produce(producer, sink, key, value)
         producer.poll(0)
 
 
+def reading() -> Consumer:
+    """A consumer in a group of its own."""
+    return Consumer(
+        {
+            "bootstrap.servers": BOOTSTRAP, "group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest", "enable.auto.commit": False,
+            "enable.partition.eof": True, "check.crcs": True, "fetch.wait.max.ms": 100, "fetch.queue.backoff.ms": 10,
+            "fetch.message.max.bytes": 2_097_152, "socket.nagle.disable": True,
+        }
+    )  # fmt: skip
+
+
+def batch(consumer: Consumer) -> list[Message]:
+    """What is there."""
+    first = consumer.poll(0.1)
+    return [] if first is None else [one for one in [first, *consumer.consume(AT_ONCE - 1, 0)] if one.error() is None]
+
+
+def values_of(topic: str) -> Iterator[bytes]:
+    """All values of a topic of one partition."""
+    consumer = reading()
+    _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    found: list[bytes] = []
+    while len(found) < end:
+        found += map(Message.value, batch(consumer))
+    consumer.close()
+    return iter(found)
+
+
+def produce(producer: Producer, sink: str, key: bytes | None, value: bytes | None) -> None:
+    """Append one record; waits while the producer is full."""
+    while True:
+        try:
+            return producer.produce(sink, value, key, 0)
+        except BufferError:
+            producer.poll(0.1)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(*sys.argv[1:])

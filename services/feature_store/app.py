@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.feature_store.fold import FeatureStore
+from services.feature_store.rehearsal import rehearse
 from tidemill.bus.loop import run
 from tidemill.code import code_digest
 from tidemill.events.registry import Registry
@@ -20,4 +21,5 @@ def build(settings: Settings) -> FeatureStore:
 def main() -> None:
     """Run it until SIGTERM."""
     settings = Settings.load()
+    rehearse()
     run(build(settings), settings)

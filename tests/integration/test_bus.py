@@ -192,9 +192,9 @@ def test_kills_at_random_moments_leave_neither_a_gap_nor_a_second_answer(scene: 
     want = expected(scene, count)
     chance = random.Random(7)
     for kill in range(4):
-        life, had = scene.start(pace={**QUICK, "batch": 200}), scene.count("features")
-        until(lambda had=had: scene.count("features") > had)
-        time.sleep(chance.uniform(0, 0.2))  # the moment of the kill, not a wait
+        life = scene.start(pace={**QUICK, "batch": 200})
+        moment = scene.count("features") + chance.randrange(len(want) // 8)
+        until(lambda moment=moment: scene.count("features") > moment)
         life.kill()
         life.wait()
         assert scene.count("features") < len(want), f"all was done before kill {kill}"

@@ -134,7 +134,7 @@ def _gain(live: Quality, first: Quality) -> float | None:
 
 def _bar(gain: float) -> str:
     length = min(round(abs(gain) * 100 * _BAR_PER_PERCENT), _LONGEST_BAR)
-    return f"[{'green' if gain > 0 else 'red'}]{'█' * length}[/]"
+    return f"[green]{'█' * length}[/]" if gain > 0 else f"[red]{'░' * length}[/]"
 
 
 def _earned(console: Console, year: Compared) -> None:

@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.parts import fixed_model, peers_environment  # noqa: E402
 from benchmarks.parts.measure import Span, latencies, scores_of, span_of, total, wait  # noqa: E402
 from tidemill.bus.consumer import read_to_end  # noqa: E402
+from tidemill.bus.producer import configuration  # noqa: E402
 from tidemill.demo import ledger  # noqa: E402
 from tidemill.events import log, wire  # noqa: E402
 from tidemill.events.topics import Topic, load_topics  # noqa: E402
@@ -203,7 +204,7 @@ def latency_raw(settings: Settings) -> dict[str, float]:
 
 def live(settings: Settings, topic: str, value: Callable[[int], bytes], sink: str) -> None:
     """RATE records a second, evenly, for SECONDS, made beforehand; the first one has come out before the others go in."""
-    producer = Producer({"bootstrap.servers": settings.kafka, "linger.ms": 0, "acks": "all", "enable.idempotence": True})
+    producer = Producer(configuration(settings, "live"))
     records = [(value(n), _departure(n)["flight_id"].encode()) for n in range(RATE * SECONDS)]
     producer.produce(topic, *records[0])
     producer.flush()

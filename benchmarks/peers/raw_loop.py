@@ -22,7 +22,9 @@ def main(source: str, sink: str, instead: str = "") -> None:
     producer = Producer(
         {
             "bootstrap.servers": BOOTSTRAP, "enable.idempotence": True, "enable.gapless.guarantee": True, "acks": "all",
-            "linger.ms": 0, "compression.type": "lz4", "queue.buffering.max.messages": 100_000, "socket.nagle.disable": True,
+            "message.timeout.ms": 0, "delivery.report.only.error": True, "linger.ms": 0, "compression.type": "lz4",
+            "compression.level": 1, "batch.size": 1_000_000, "queue.buffering.max.messages": 200_000,
+            "queue.buffering.max.kbytes": 65_536, "socket.nagle.disable": True,
         }
     )  # fmt: skip
     others = iter(values_of(instead)) if instead else None

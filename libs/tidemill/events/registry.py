@@ -10,6 +10,7 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
+from http.client import RemoteDisconnected
 from typing import Any
 
 from tidemill.errors import Refused, Rejected, Transient
@@ -112,12 +113,22 @@ class Registry:
         headers = {"Accept": f"{_TYPE}, application/json"} | ({"Content-Type": _TYPE} if data else {})
         request = urllib.request.Request(self._url + path, data=data, method=method, headers=headers)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310
-                return json.loads(response.read() or b"null")
+            return self._answer(request)
         except urllib.error.HTTPError as error:
             return _judge(error, path)
         except (OSError, ValueError) as error:
             raise Transient(f"the schema registry at {self._url} does not answer: {error}") from error
+
+    def _answer(self, request: urllib.request.Request) -> Any:
+        """The JSON that comes back. A server that hangs up instead is asked once more: every call here may be said twice."""
+        try:
+            return self._once(request)
+        except RemoteDisconnected:
+            return self._once(request)
+
+    def _once(self, request: urllib.request.Request) -> Any:
+        with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310
+            return json.loads(response.read() or b"null")
 
 
 def _judge(error: urllib.error.HTTPError, path: str) -> None:

@@ -7,9 +7,9 @@ import threading
 from typing import TYPE_CHECKING
 
 from services.ingest import handlers
+from services.ingest.adapters.following import Following
 from services.ingest.handlers import Order, Rollouts
 from tidemill.bus.control_client import Follower, Heard
-from tidemill.errors import Transient
 from tidemill.events import governance, serving, spec
 from tidemill.events.registry import Registry
 from tidemill.spec import Bundle
@@ -69,36 +69,18 @@ class Catalogue:
             self._bundles[event.stream] = bundle
 
 
-class Listener(threading.Thread):
+class Listener(Following):
     """Follows the control topics from their begin into a catalogue."""
 
     def __init__(self, settings: Settings, registry: Registry, catalogue: Catalogue) -> None:
-        super().__init__(name="control", daemon=True)
-        self._settings, self._registry, self._catalogue = settings, registry, catalogue
-        self._ending = threading.Event()
-        self.failure: BaseException | None = None
+        super().__init__("control", settings, registry, _KINDS, "begin")
+        self._catalogue = catalogue
 
-    def run(self) -> None:
-        """Until `stop`; what is away for now is waited for."""
-        try:
-            while not self._ending.is_set():
-                try:
-                    self._follow()
-                except Transient as error:
-                    logger.warning("control topics are away", extra={"error": str(error)})
-                    self._ending.wait(1)
-        except BaseException as error:
-            self.failure = error
+    def hear(self, heard: Heard) -> None:
+        """Tell the catalogue."""
+        self._catalogue.hear(heard)
 
-    def stop(self) -> None:
-        """End the thread."""
-        self._ending.set()
-        self.join(5)
-
-    def _follow(self) -> None:
-        with Follower(self._settings, _KINDS, "begin", self._registry) as follower:
-            while not self._ending.is_set():
-                for heard in follower.poll(0.2):
-                    self._catalogue.hear(heard)
-                if follower.caught_up:
-                    self._catalogue.caught_up.set()
+    def looked(self, follower: Follower) -> None:
+        """Tell the catalogue when it has heard all that was there."""
+        if follower.caught_up:
+            self._catalogue.caught_up.set()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 from confluent_kafka import KafkaException, Message, Producer
 
 from services.ingest.adapters.answers import Answer, Answers, Status
-from tidemill.bus.control_client import Follower
+from services.ingest.adapters.following import Following
+from tidemill.bus.control_client import Heard
 from tidemill.bus.producer import configuration
 from tidemill.errors import Transient
 from tidemill.events import wire
@@ -56,17 +56,13 @@ def _address(value: bytes | None) -> Address | None:
     return Address(caller, int(number)) if caller and number.isdecimal() and len(number) < 19 else None
 
 
-class Replies(threading.Thread):
+class Replies(Following):
     """Gives answers to whom they are due, and hears those that are due here. Safe for threads."""
 
     def __init__(self, settings: Settings, registry: Registry) -> None:
-        super().__init__(name="replies", daemon=True)
+        super().__init__("replies", settings, registry, [Answered], "now")
         self.answers = Answers()
-        self.listening = threading.Event()
-        """From then on no answer is missed."""
-        self.failure: BaseException | None = None
-        self._settings, self._registry = settings, registry
-        self._caller, self._ending = secrets.token_hex(8), threading.Event()
+        self._caller = secrets.token_hex(8)
         lossy = {"linger.ms": 0, "enable.gapless.guarantee": False, "message.timeout.ms": 10_000}
         self._producer = Producer({**configuration(settings, "ingest-replies"), **lossy})
 
@@ -94,33 +90,14 @@ class Replies(threading.Thread):
         except (BufferError, KafkaException, Transient) as error:
             logger.warning("an answer was not sent", extra={"error": str(error)})
 
-    def run(self) -> None:
-        """Hear answers until `stop`; what is away for now is waited for."""
-        try:
-            while not self._ending.is_set():
-                try:
-                    self._follow()
-                except Transient as error:
-                    self.listening.clear()
-                    logger.warning("answers are away", extra={"error": str(error)})
-                    self._ending.wait(1)
-        except BaseException as error:
-            self.failure = error
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._ending.set()
-        self.join(5)
-        self._producer.flush(1)
-
-    def _follow(self) -> None:
-        with Follower(self._settings, [Answered], "now", self._registry) as follower:
-            self.listening.set()
-            while not self._ending.is_set():
-                for heard in follower.poll(0.2):
-                    self._hear(cast(Answered, heard.event))
-
-    def _hear(self, said: Answered) -> None:
+    def hear(self, heard: Heard) -> None:
+        """Pass an answer on that is due here."""
+        said = cast(Answered, heard.event)
         if said.caller == self._caller:
             answer = Answer(cast(Status, said.status), said.partition, said.offset, said.reason, said.message)
             self.answers.tell(said.number, answer)
+
+    def stop(self) -> None:
+        """End the thread; what was said is sent."""
+        super().stop()
+        self._producer.flush(1)

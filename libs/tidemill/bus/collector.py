@@ -11,4 +11,9 @@ def settle() -> None:
     Batches make enough new ones that the collector walked all of them every 30,000 records, for 0.1 s each time.
     """
     gc.collect()
+    keep()
+
+
+def keep() -> None:
+    """As `settle`, at once and with what cycles there are: for a process that is at work already."""
     gc.freeze()

@@ -56,7 +56,7 @@ class Publisher:
         """`source` is the speaker's name (`cli`, `ingest`); `timeout` (seconds) bounds the wait for an acknowledgement."""
         self._registry = registry or Registry(settings.schema_registry)
         self._source, self._timeout = source, timeout
-        over = {"message.timeout.ms": int(timeout * 1000), "delivery.report.only.error": False, "linger.ms": 0}
+        over = {"message.timeout.ms": int(timeout * 1000), "linger.ms": 0}
         self._producer = Producer({**configuration(settings, source), **over})
 
     def __enter__(self) -> Self:

@@ -22,7 +22,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from tidemill import telemetry
 from tidemill.bus import metrics
-from tidemill.bus.collector import settle
+from tidemill.bus.collector import keep, settle
 from tidemill.bus.consumer import browser, good, leave, member, take
 from tidemill.bus.fold import Batch, Fold, State
 from tidemill.bus.health import Health, open_door
@@ -164,11 +164,13 @@ class Loop(Generic[State]):
 
     def _step(self, worker: Worker[State], batch: Batch, topic: str, moments: tuple[int, int]) -> None:
         trail = Trail(self._fold.name, batch, topic, *moments)
+        self._await_turn()
         with metrics.STEP.time():
             said = worker.step(batch)
         trail.stepped = telemetry.now()
         for output, rows in said:
             self._sender.send(output.topic, output.partition, rows.keys, rows.values, trail.headers(output, rows))
+        self._sender.go()
         sent = telemetry.now()
         trail.record(sent)
         self._dead.count(len(batch), sum(rows.failed for _, rows in said))
@@ -176,9 +178,15 @@ class Loop(Generic[State]):
         metrics.BATCH.observe(len(batch))
         metrics.LATENCY.labels(topic).observe(sent / 1e9 - int(batch.times[0]) / 1e3)
 
+    def _await_turn(self) -> None:
+        while not self._sender.ready(CHORES):
+            self.health.beat()
+            if self.running.stop.is_set():
+                raise _Stopped
+
     def _settle(self, records: int) -> None:
         if 0 < self._first <= records:
-            settle()
+            keep()
         self._first -= records
 
     def _balance(self, worker: Worker[State]) -> None:
@@ -255,6 +263,7 @@ class Loop(Generic[State]):
         for shard, topics in shards.items():
             self._workers[shard] = self._patiently(partial(self._open, shard, topics))
         starts = [place for shard, topics in shards.items() for place in _starts(self._workers[shard], topics)]
+        settle()
         consumer.assign(starts)
 
     def _open(self, shard: Shard, topics: list[str]) -> Worker[State]:

@@ -48,10 +48,12 @@ class Door:
         conf = configuration(settings, "ingest-door")
         delivery = {
             "message.timeout.ms": int(limits.answer * 1000),
+            "enable.idempotence": False,  # what is there twice is known by its id
             "enable.gapless.guarantee": False,
-            "delivery.report.only.error": False,
+            "max.in.flight": 1,
+            "linger.ms": 0,
         }
-        self._producer = Producer({**conf, **delivery, "linger.ms": 0})
+        self._producer = Producer({**conf, **delivery})
         self._encoders: dict[tuple[str, str], Encoder] = {}
         self._ending = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="door", daemon=True)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
-from confluent_kafka import KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Message, TopicPartition
 
 from services.ingest.model import State
 from services.ingest.step import Records, restore
 from tidemill.bus import consumer as reading
 from tidemill.bus.fold import Batch, Headers, Input
 from tidemill.bus.intake import Place, intake
-from tidemill.bus.producer import DeliveryError, configuration
+from tidemill.bus.producer import gapless
 from tidemill.bus.snapshot import InputMark, fingerprint
 from tidemill.bus.tail import Lookup
 from tidemill.errors import Transient
@@ -26,7 +25,8 @@ from tidemill.events.registry import Registry
 if TYPE_CHECKING:
     from tidemill.settings import Settings
 
-logger = logging.getLogger(__name__)
+LONG: Final = 1.0
+"""Seconds for an acknowledgement after which to say that it is waited for."""
 
 Told = Callable[[int], None]
 """Is called with a record's offset when the broker has it."""
@@ -40,13 +40,11 @@ class LogWriter:
 
     def __init__(self, settings: Settings, stream: str, shard: int, registry: Registry) -> None:
         self.topic, self.shard, self._registry = f"log.{stream}", shard, registry
-        self._failed: KafkaError | None = None
         self.acked = -1
         """The newest offset known to be in the log."""
         self.shifted = False
         """Whether a record stands elsewhere than expected: a dead writer's late batch lies before it."""
-        conf = configuration(settings, "ingest") | {"delivery.report.only.error": False, "error_cb": self._trouble}
-        self._producer = Producer(conf)
+        self._sender = gapless(settings, "ingest")
 
     def append(self, records: Records, place: int, traces: dict[int, str], told: dict[int, Told]) -> None:
         """Send records whose first is expected at offset `place`; `traces` and `told` are by index. Waits while the queue is full."""
@@ -54,70 +52,43 @@ class LogWriter:
         headers: list[Headers] = [[(HEADER, stamps[at : at + width])] for at in range(0, count * width, width)]
         for i, traceparent in traces.items():
             headers[i].append(("traceparent", traceparent.encode()))
-        calls: list[Callable[..., None] | None] = [None] * count
-        calls[-1] = partial(self._delivered, place + count - 1, None)
-        for i, call in told.items():
-            calls[i] = partial(self._delivered, place + i, call)
-        self._produce(records, headers, calls)
-        self.poll()
+        heard = {i: partial(self._heard, place + i, told.get(i)) for i in {count - 1, *told}}
+        self._sender.send(self.topic, self.shard, records.keys, records.values, headers, heard)
 
     def bury(self, letters: Sequence[tuple[DeadLetter, Headers]]) -> None:
         """Send dead letters and wait for the broker to have them: the log may not move past them before. Raises Transient."""
         values = [wire.encode(letter, self._registry) for letter, _ in letters]
         for value, (letter, headers) in zip(values, letters, strict=True):
-            self._one(topics.DEAD_LETTERS, value, letter.kafka_key(), 0, self._buried, headers)
+            self._sender.send(topics.DEAD_LETTERS, 0, [letter.kafka_key()], [value], [headers])
         self.flush()
 
-    def poll(self, seconds: float = 0) -> None:
+    def go(self) -> None:
+        """Let what was appended leave."""
+        self._sender.go()
+
+    def ready(self) -> None:
+        """Return once the broker has all that was appended. Raises Transient when that takes long, DeliveryError."""
+        if not self._sender.ready(LONG):
+            raise Transient(f"the broker has not acknowledged the newest records of {self.topic} for {LONG:.0f} s")
+
+    def poll(self) -> None:
         """Hear of deliveries; raises DeliveryError."""
-        self._producer.poll(seconds)
-        self._check()
+        self._sender.poll()
 
     def flush(self, seconds: float = -1) -> bool:
         """Wait until the broker has everything; False when it has not within `seconds`."""
-        left = self._producer.flush(seconds)
-        self._check()
-        return left == 0
+        return self._sender.flush(seconds)
 
     def purge(self) -> None:
         """Drop what was not sent: the shard is another's."""
-        self._producer.purge()
-        self._producer.flush(1)
+        self._sender.producer.purge()
+        self._sender.producer.flush(1)
 
-    def _produce(self, records: Records, headers: list[Headers], calls: Sequence[Callable[..., None] | None]) -> None:
-        produce, topic, shard = self._producer.produce, self.topic, self.shard
-        for key, value, head, call in zip(records.keys, records.values, headers, calls, strict=True):
-            try:
-                produce(topic, value, key, shard, call, None, 0, head)  # type: ignore[arg-type]
-            except BufferError:
-                self._one(topic, value, key, shard, call, head)
-
-    def _one(self, topic: str, value: bytes, key: Any, partition: int, call: Callable[..., None] | None, headers: Headers) -> None:
-        while True:
-            try:
-                return self._producer.produce(topic, value, key, partition, call, None, 0, headers)  # type: ignore[arg-type]
-            except BufferError:
-                self.poll(0.05)
-
-    def _delivered(self, expected: int, told: Told | None, error: KafkaError | None, message: Message) -> None:
-        self._failed = self._failed or error
-        if error is None:
-            self.acked = int(message.offset() or 0)
-            self.shifted |= self.acked != expected
-            if told is not None:
-                told(self.acked)
-
-    def _buried(self, error: KafkaError | None, _: Message) -> None:
-        self._failed = self._failed or error
-
-    def _trouble(self, error: KafkaError) -> None:
-        logger.warning("kafka", extra={"error": error.str(), "client": "producer"})
-        if error.fatal():
-            self._failed = self._failed or error
-
-    def _check(self) -> None:
-        if self._failed is not None:
-            raise DeliveryError(f"the broker did not take a record: {self._failed.str()}")
+    def _heard(self, expected: int, told: Told | None, message: Message) -> None:
+        self.acked = int(message.offset() or 0)
+        self.shifted |= self.acked != expected
+        if told is not None:
+            told(self.acked)
 
 
 class LogReader:

@@ -63,7 +63,7 @@ class Replies(Following):
         super().__init__("replies", settings, registry, [Answered], "now")
         self.answers = Answers()
         self._caller = secrets.token_hex(8)
-        lossy = {"linger.ms": 0, "enable.gapless.guarantee": False, "message.timeout.ms": 10_000}
+        lossy = {"linger.ms": 0, "enable.idempotence": False, "enable.gapless.guarantee": False, "message.timeout.ms": 10_000}
         self._producer = Producer({**configuration(settings, "ingest-replies"), **lossy})
 
     def address(self, number: int) -> Address:

@@ -53,6 +53,7 @@ class Teller:
         for records in out.records:
             self._append(records, plan, place, polled)
             place += len(records.values)
+        self._writer.go()
         self._repeat(out.repeats, plan)
         for switch, reason in out.refused:
             self._switches.refused(switch.event, self._state, reason)

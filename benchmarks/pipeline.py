@@ -39,10 +39,10 @@ from tidemill.stack.topics import ensure_topics  # noqa: E402
 from tidemill.trust import keys  # noqa: E402
 
 EVENTS = int(os.environ.get("PIPELINE_EVENTS", "150000"))
-RATE, SECONDS = 500, 20
+RATE, SECONDS = 500, 30
 """Of the latency part: events per second, seconds."""
-WARM = RATE * 2
-"""Of these, the first ones do not count."""
+WARM = RATE * 10
+"""Of these, the first ones do not count: a broker that has just started compiles itself meanwhile."""
 DATA_PLANE = "ingest,feature-store,serving"
 PEERS = ROOT / "benchmarks" / "peers"
 
@@ -106,6 +106,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     with bench.up("--no-services") as settings:
         raw_hop = raw_rate(settings)
         raw_latency = latency_raw(settings)
+        without_linger = latency_raw(settings, linger="0")
         job = prepare_peers(settings, bench, departures["first"])
         quix = peer(settings, job, [str(python), str(PEERS / "quix.py")], "peer-quix", departures["first"])
         faust = peer(
@@ -117,7 +118,13 @@ def measure(bench: Bench) -> dict[str, Any]:
         "unit": "log events/s end to end; latency: ms at p99",
         "ours": round(ours),
         "ours_beside": {"year": round(year), "feature_hop": round(hop.rate(EVENTS)), "latency_ms": our_latency},
-        "peers": {"quix": round(quix), "faust": round(faust), "raw_hop": round(raw_hop), "latency": raw_latency},
+        "peers": {
+            "quix": round(quix),
+            "faust": round(faust),
+            "raw_hop": round(raw_hop),
+            "latency": raw_latency,
+            "latency_without_linger": without_linger,
+        },
         "ratios": {
             "quix": round(ours / quix, 2),
             "faust": round(ours / faust, 2),
@@ -190,21 +197,22 @@ def latency_ours(bench: Bench) -> dict[str, float]:
     return {"p50": p50, "p99": p99}
 
 
-def latency_raw(settings: Settings) -> dict[str, float]:
+def latency_raw(settings: Settings, linger: str = "5") -> dict[str, float]:
     """The same records over three raw hops, each its own process."""
-    names = [f"raw-hop-{number}" for number in range(4)]
+    names = [f"raw-hop-{number}-linger-{linger}" for number in range(4)]
     make(settings, *names)
-    with loop(settings, *names[0:2]), loop(settings, *names[1:3]), loop(settings, *names[2:4]):
+    hops = [loop(settings, *names[at : at + 2], linger=linger) for at in range(3)]
+    with hops[0], hops[1], hops[2]:
         live(settings, names[0], lambda n: os.urandom(120), names[3])
         wait(settings, names[3], RATE * SECONDS, 120)
     p50, p99 = latencies(settings, names[0], names[3], WARM)
-    say("raw latency", p50=p50, p99=p99)
+    say(f"raw latency, linger {linger}", p50=p50, p99=p99)
     return {"p50": p50, "p99": p99}
 
 
 def live(settings: Settings, topic: str, value: Callable[[int], bytes], sink: str) -> None:
     """RATE records a second, evenly, for SECONDS, made beforehand; the first one has come out before the others go in."""
-    producer = Producer(configuration(settings, "live"))
+    producer = Producer(configuration(settings, "live") | {"linger.ms": 0})
     records = [(value(n), _departure(n)["flight_id"].encode()) for n in range(RATE * SECONDS)]
     producer.produce(topic, *records[0])
     producer.flush()
@@ -268,10 +276,10 @@ def check(settings: Settings) -> None:
 
 
 @contextmanager
-def loop(settings: Settings, *words: str) -> Iterator[None]:
+def loop(settings: Settings, *words: str, linger: str = "5") -> Iterator[None]:
     """One raw pass-through process."""
     command = [sys.executable, str(PEERS / "raw_loop.py"), *words]
-    process = subprocess.Popen(command, env={**os.environ, "PIPELINE_BOOTSTRAP": settings.kafka})
+    process = subprocess.Popen(command, env={**os.environ, "PIPELINE_BOOTSTRAP": settings.kafka, "PIPELINE_LINGER": linger})
     try:
         yield
     finally:

@@ -87,8 +87,9 @@ def read(row, tile, width, agg, column, counter, tiles, stats):  # type: ignore[
     ring = tiles.shape[1]
     n, total, mean, m2 = 0.0, 0.0, 0.0, 0.0
     low, high, last = np.inf, -np.inf, np.nan
+    slot = (tile - width) % ring
     for t in range(tile - width + 1, tile + 1):
-        slot = t % ring
+        slot = slot + 1 if slot + 1 < ring else 0  # t % ring, without a division for each tile
         if tiles[row, slot] != t:
             continue
         count = stats[row, slot, counter]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from services.monitoring.drift import Drift
 from services.monitoring.kinds import Kind
 from services.monitoring.model import LABELLED, SCORES, WAITING, Rows, State, Watch
-from services.monitoring.window import Closing, Said, close
+from services.monitoring.window import Closing, Said, close, withdraw
 from tidemill import telemetry
 from tidemill.bus.fold import Batch
 from tidemill.errors import Refused
@@ -205,12 +205,23 @@ def _turn(state: State, known: Known, name: str, value: bytes) -> list[Said]:
     row = fastavro.schemaless_reader(io.BytesIO(value[5:]), _CONTROL[name], None)
     assert isinstance(row, dict)
     if name == SpecAdopted.full_name():
-        state.roster = state.roster.adopted(str(row["content"]))
-        return []
+        return _adopt(state, SpecAdopted.model_validate(row))
     if name == ModelSwitched.full_name():
         _switch(state, known, ModelSwitched.model_validate(row))
         return []
     return _progress(state, known, int(row["stream_time"]), int(row["position"]), bool(row["ended"]))
+
+
+def _adopt(state: State, spec: SpecAdopted) -> list[Said]:
+    """Go on under a new spec. What is up and is in it no more would otherwise stay up for ever."""
+    before, closing = state.roster, Closing(state.stream, state.partition, int(spec.position))
+    state.roster = before.adopted(spec.content)
+    said: list[Said] = []
+    for model in before.models.values():
+        after = state.roster.models.get(model.model)
+        gone = model.monitors.alerts.keys() - (after.monitors.alerts.keys() if after else ())
+        said += withdraw(state.watch(model.model), model, sorted(gone), closing, int(spec.stream_time))
+    return said
 
 
 def _switch(state: State, known: Known, switch: ModelSwitched) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from services.monitoring.drift import Drift
-from services.monitoring.model import LABELLED, SCORES, Rows, Watch
+from services.monitoring.model import LABELLED, SCORES, Alert, Rows, Watch
 from tidemill.events.identity import event_id
 from tidemill.events.monitoring import AlertCleared, AlertRaised, WindowAlert, WindowClosed
 from tidemill.models import metrics
@@ -73,6 +74,29 @@ def close(watch: Watch, model: ModelSpec, closing: Closing, reference: Reference
     )
     _begin_next(watch, end)
     return [*said, closed]
+
+
+def withdraw(watch: Watch, model: ModelSpec, names: list[str], closing: Closing, time: int) -> list[Said]:
+    """What clears the alerts of these names that are up, where a spec that is adopted at `time` (us) has them no more."""
+    said: list[Said] = []
+    for name in names:
+        alert = watch.alerts.pop(name, Alert())
+        if alert.up:
+            said.append(
+                AlertCleared(
+                    alert=alert.up,
+                    stream=closing.stream,
+                    model=model.model,
+                    name=name,
+                    metric=model.monitors.alerts[name].metric,
+                    value=math.nan,
+                    bound=math.nan,
+                    window_end=time,
+                    position=closing.position,
+                    reason="withdrawn",
+                )
+            )
+    return said
 
 
 def _begin_next(watch: Watch, begin: int) -> None:
@@ -169,6 +193,7 @@ def _cleared(
         bound=bound,
         window_end=end,
         position=closing.position,
+        reason="recovered",
     )
 
 

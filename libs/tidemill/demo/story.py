@@ -29,7 +29,8 @@ def _alert(said: monitoring.AlertRaised) -> str:
 
 
 def _cleared(said: monitoring.AlertCleared) -> str:
-    return f"{when(said.window_end)}  [green]cleared[/]   {said.name}: {said.metric} {said.value:.3f}"
+    why = "no longer in the spec" if said.reason == "withdrawn" else f"{said.metric} {said.value:.3f}"
+    return f"{when(said.window_end)}  [green]cleared[/]   {said.name}: {why}"
 
 
 def _requested(said: training.RunRequested) -> str:

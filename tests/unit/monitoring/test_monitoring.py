@@ -17,6 +17,7 @@ from tidemill.bus.fold import Batch
 from tidemill.events import wire
 from tidemill.events.base import Event
 from tidemill.events.monitoring import AlertCleared, AlertRaised, WindowClosed
+from tidemill.spec import Bundle
 
 NAMES = {number: kind for kind, number in scene.CONTROL_IDS.items()}
 
@@ -29,8 +30,8 @@ def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
 class Inputs:
     """The three topics that monitoring reads."""
 
-    def __init__(self, trust: Trust, ended: bool = True) -> None:
-        self.features = features({SWITCHES[0]: trust.switch(1, 1), SWITCHES[1]: trust.switch(2, 2)}, ended)
+    def __init__(self, trust: Trust, ended: bool = True, specs: dict[int, Bundle] | None = None) -> None:
+        self.features = features({SWITCHES[0]: trust.switch(1, 1), SWITCHES[1]: trust.switch(2, 2), **(specs or {})}, ended)
         said = serve(self.features, trust, itertools.repeat(10**6))
         self.predictions, self.shadows = pairs(said["predictions"]), pairs(said["shadows"])
 
@@ -108,6 +109,18 @@ def test_an_alert_is_raised_once_with_its_evidence_and_listed_while_it_is_up(tru
     states = [alert.state for window in windows(said) for alert in window.alerts if alert.id == raised[0].alert]
     assert states[0] == "raised"
     assert set(states[1:]) <= {"active", "cleared"}
+
+
+def test_an_alert_that_a_new_spec_no_longer_has_is_cleared_where_the_spec_is_adopted(trust: Trust) -> None:
+    inputs = Inputs(trust, specs={500: scene.quieter()})
+    said = watch(itertools.chain(*inputs.topics(10**6)), trust)
+    raised = {event.alert for event in said if isinstance(event, AlertRaised)}
+    cleared = [event for event in said if isinstance(event, AlertCleared)]
+    assert raised == {event.alert for event in cleared}, "something stays up for ever"
+    withdrawn = [event for event in cleared if event.reason == "withdrawn"]
+    assert withdrawn
+    assert len({event.position for event in withdrawn}) == 1
+    assert not any(window.alerts for window in windows(said) if window.position > withdrawn[0].position)
 
 
 def test_drift_is_told_of_the_feature_that_moved(trust: Trust) -> None:

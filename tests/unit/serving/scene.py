@@ -59,10 +59,16 @@ def narrower() -> Bundle:
     return spec.model_copy(update={"ids": {**spec.ids, "vector:ask": NARROWER}})
 
 
-def _bundle(views: dict[str, Any]) -> Bundle:
+@cache
+def quieter() -> Bundle:
+    """A later spec without any alert."""
+    return _bundle(VIEWS, {})
+
+
+def _bundle(views: dict[str, Any], alerts: dict[str, Any] = ALERT) -> Bundle:
     spec = small.bundle(views, "2h")
     model = spec.models["m"].model_dump(mode="json", by_alias=True)
-    model |= {"rollout": {"shadow": "first"}, "monitors": {"window": "30m", "alerts": ALERT}}
+    model |= {"rollout": {"shadow": "first"}, "monitors": {"window": "30m", "alerts": alerts}}
     return spec.model_copy(update={"models": {"m": ModelSpec.model_validate(model)}})
 
 

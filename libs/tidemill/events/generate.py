@@ -105,11 +105,15 @@ def _class(schema: Schema, base: str, constants: list[str]) -> str:
     doc = schema.get("doc", "A part of this domain's facts.")
     lines = [f"class {schema['name']}({base}):", f'    """{doc}"""', "", *constants]
     for field in schema["fields"]:
-        default = f" = {field['default']!r}" if "default" in field else ""
+        default = f" = {_literal(field['default'])}" if "default" in field else ""
         lines.append(f"    {field['name']}: {_annotation(field['type'])}{default}")
         if field.get("doc"):
             lines.append(f'    """{field["doc"]}"""')
     return "\n".join(lines)
+
+
+def _literal(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def _annotation(kind: Any) -> str:

@@ -39,7 +39,7 @@ class AlertCleared(Event):
     window_end: int
     position: int
     """Offset of the cause in the stream's log."""
-    reason: str = 'recovered'
+    reason: str = "recovered"
     """`recovered`: value is back behind its bound. `withdrawn`: a new spec no longer has the alert; then value and bound are NaN."""
 
 

@@ -28,6 +28,19 @@ MIGRATIONS = (
     CREATE UNIQUE INDEX one_open_proposal ON proposals (model) WHERE state = 'open';
     CREATE TABLE audit (number bigint PRIMARY KEY, fact jsonb NOT NULL);
     """,
+    """
+    ALTER TABLE proposals ADD COLUMN stream text;
+    UPDATE proposals SET stream = request ->> 'stream';
+    ALTER TABLE proposals ALTER COLUMN stream SET NOT NULL,
+        DROP CONSTRAINT proposals_model_version_key, DROP CONSTRAINT proposals_model_rollout_key,
+        ADD UNIQUE (stream, model, version), ADD UNIQUE (stream, model, rollout);
+    DROP INDEX one_open_proposal;
+    CREATE UNIQUE INDEX one_open_proposal ON proposals (stream, model) WHERE state = 'open';
+    ALTER TABLE champions ADD COLUMN stream text;
+    UPDATE champions SET stream = proposals.stream FROM proposals
+        WHERE (champions.model, champions.version) = (proposals.model, proposals.version);
+    ALTER TABLE champions DROP CONSTRAINT champions_pkey, ADD PRIMARY KEY (stream, model);
+    """,
 )
 
 
@@ -63,22 +76,24 @@ class ProposalTable:
         """The request of that id."""
         return self._one("approval = %s", approval)
 
-    def open_of(self, model: str) -> Proposal | None:
+    def open_of(self, stream: str, model: str) -> Proposal | None:
         """The model's open request."""
-        return self._one("model = %s AND state = 'open'", model)
+        return self._one("stream = %s AND model = %s AND state = 'open'", stream, model)
 
-    def of_version(self, model: str, version: int) -> Proposal | None:
+    def of_version(self, stream: str, model: str, version: int) -> Proposal | None:
         """The request about a version."""
-        return self._one("model = %s AND version = %s", model, version)
+        return self._one("stream = %s AND model = %s AND version = %s", stream, model, version)
 
     def put(self, proposal: Proposal) -> None:
         """Keep a request as it is now."""
         request = proposal.request
         self._tx.execute(
-            "INSERT INTO proposals VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (approval) DO UPDATE"
+            "INSERT INTO proposals (approval, stream, model, version, rollout, state, reason, request, envelopes)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (approval) DO UPDATE"
             " SET state = excluded.state, reason = excluded.reason, envelopes = excluded.envelopes",
             (
                 request.approval,
+                request.stream,
                 request.model,
                 request.version,
                 request.rollout,
@@ -89,9 +104,10 @@ class ProposalTable:
             ),
         )
 
-    def next_rollout(self, model: str) -> int:
+    def next_rollout(self, stream: str, model: str) -> int:
         """One more than any request of the model ever had."""
-        row = self._tx.execute("SELECT coalesce(max(rollout), 0) + 1 FROM proposals WHERE model = %s", (model,)).fetchone()
+        query = "SELECT coalesce(max(rollout), 0) + 1 FROM proposals WHERE stream = %s AND model = %s"
+        row = self._tx.execute(query, (stream, model)).fetchone()
         return int(row[0]) if row else 1
 
     def _one(self, where: str, *parameters: object) -> Proposal | None:
@@ -105,16 +121,17 @@ class ChampionTable:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
 
-    def get(self, model: str) -> int | None:
+    def get(self, stream: str, model: str) -> int | None:
         """The version that serves."""
-        row = self._tx.execute("SELECT version FROM champions WHERE model = %s", (model,)).fetchone()
+        query = "SELECT version FROM champions WHERE stream = %s AND model = %s"
+        row = self._tx.execute(query, (stream, model)).fetchone()
         return int(row[0]) if row else None
 
-    def set(self, model: str, version: int | None) -> None:
+    def set(self, stream: str, model: str, version: int | None) -> None:
         """Remember who serves now."""
-        self._tx.execute("DELETE FROM champions WHERE model = %s", (model,))
+        self._tx.execute("DELETE FROM champions WHERE stream = %s AND model = %s", (stream, model))
         if version is not None:
-            self._tx.execute("INSERT INTO champions VALUES (%s, %s)", (model, version))
+            self._tx.execute("INSERT INTO champions (stream, model, version) VALUES (%s, %s, %s)", (stream, model, version))
 
 
 class AuditTable:

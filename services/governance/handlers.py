@@ -30,7 +30,7 @@ def on_applied(event: Applied, ports: Ports) -> Sequence[Saying]:
 def on_alias_changed(event: AliasChanged, ports: Ports) -> Sequence[Saying]:
     """Remember who serves, to name it as the fallback of the next order."""
     if event.alias == "champion":
-        ports.champions.set(event.model, event.version)
+        ports.champions.set(event.stream, event.model, event.version)
     return []
 
 
@@ -39,7 +39,7 @@ def on_version_registered(event: VersionRegistered, ports: Ports) -> Sequence[Sa
     spec = ports.specs.get(event.stream)
     if spec is None or event.model not in spec[1].models:
         raise Parked(f"the spec of {event.stream}/{event.model}")
-    if ports.proposals.of_version(event.model, event.version) is not None:
+    if ports.proposals.of_version(event.stream, event.model, event.version) is not None:
         return []
     author, bundle = spec
     policy = bundle.models[event.model]
@@ -83,7 +83,7 @@ def _refuse(event: VersionRegistered, gates: list[GateResult], ports: Ports) -> 
 
 def _supersede(event: VersionRegistered, ports: Ports) -> Sequence[Saying]:
     """At most one request of a model is open: people should not have to weigh a version that is already outdated."""
-    older = ports.proposals.open_of(event.model)
+    older = ports.proposals.open_of(event.stream, event.model)
     return _close(older, "lapsed", [], f"superseded by version {event.version}", [], ports) if older else []
 
 
@@ -96,7 +96,7 @@ def _propose(event: VersionRegistered, gates: list[GateResult], author: str, pol
         version=event.version,
         report=event.report,
         action=PROMOTE,
-        rollout=ports.proposals.next_rollout(event.model),
+        rollout=ports.proposals.next_rollout(event.stream, event.model),
         approval=approval,
         requester=event.requester,
         author=author,
@@ -151,9 +151,8 @@ def _approve(proposal: Proposal, reason: str, ports: Ports) -> list[Saying]:
     envelopes = [text for _, text in proposal.envelopes]
     verified = verify(envelopes, ports.keys, proposal.policy, proposal.subject, now_us=ports.meta.now)
     request = proposal.request
-    order = ordered(
-        proposal, event_id(request.approval, "order", request.model), ports.champions.get(request.model), verified.expires
-    )
+    fallback = ports.champions.get(request.stream, request.model)
+    order = ordered(proposal, event_id(request.approval, "order", request.model), fallback, verified.expires)
     said = _close(proposal, "approved", list(verified.approvers), reason, envelopes, ports)
     detail = {"approval": request.approval, "version": f"{request.model}/{request.version}", "rollout": request.rollout}
     return [*said, order, ports.audit.append("rollout-ordered", order.order, detail)]

@@ -28,6 +28,14 @@ MIGRATIONS = (
         PRIMARY KEY (model, partition, position));
     """,
     "CREATE TABLE requests (approval text PRIMARY KEY, approved boolean NOT NULL DEFAULT false, fact jsonb NOT NULL)",
+    """
+    ALTER TABLE versions DROP CONSTRAINT versions_pkey, ADD PRIMARY KEY (stream, model, version);
+    ALTER TABLE switches DROP CONSTRAINT switches_pkey, ADD PRIMARY KEY (stream, model, partition, position);
+    ALTER TABLE aliases ADD COLUMN stream text;
+    UPDATE aliases SET stream = versions.stream FROM versions
+        WHERE (aliases.model, aliases.version) = (versions.model, versions.version);
+    ALTER TABLE aliases DROP CONSTRAINT aliases_pkey, ADD PRIMARY KEY (stream, model, alias);
+    """,
 )
 
 
@@ -42,20 +50,22 @@ class VersionTable:
         row = self._tx.execute("SELECT version FROM versions WHERE run = %s", (run,)).fetchone()
         return int(row[0]) if row else None
 
-    def next_number(self, model: str) -> int:
+    def next_number(self, stream: str, model: str) -> int:
         """One more than the highest."""
-        row = self._tx.execute("SELECT coalesce(max(version), 0) + 1 FROM versions WHERE model = %s", (model,)).fetchone()
+        query = "SELECT coalesce(max(version), 0) + 1 FROM versions WHERE stream = %s AND model = %s"
+        row = self._tx.execute(query, (stream, model)).fetchone()
         return int(row[0]) if row else 1
 
-    def exists(self, model: str, version: int) -> bool:
+    def exists(self, stream: str, model: str, version: int) -> bool:
         """Whether the version is registered."""
-        row = self._tx.execute("SELECT 1 FROM versions WHERE model = %s AND version = %s", (model, version)).fetchone()
+        query = "SELECT 1 FROM versions WHERE stream = %s AND model = %s AND version = %s"
+        row = self._tx.execute(query, (stream, model, version)).fetchone()
         return row is not None
 
     def add(self, registered: VersionRegistered) -> None:
         """Keep a version with all that is known of it."""
         self._tx.execute(
-            "INSERT INTO versions VALUES (%s, %s, %s, %s, %s, %s)",
+            "INSERT INTO versions (model, version, stream, run, fact, registered_at) VALUES (%s, %s, %s, %s, %s, %s)",
             (
                 registered.model,
                 registered.version,
@@ -73,16 +83,18 @@ class AliasTable:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
 
-    def get(self, model: str, alias: str) -> int | None:
+    def get(self, stream: str, model: str, alias: str) -> int | None:
         """Where the alias points."""
-        row = self._tx.execute("SELECT version FROM aliases WHERE model = %s AND alias = %s", (model, alias)).fetchone()
+        query = "SELECT version FROM aliases WHERE stream = %s AND model = %s AND alias = %s"
+        row = self._tx.execute(query, (stream, model, alias)).fetchone()
         return int(row[0]) if row else None
 
-    def set(self, model: str, alias: str, version: int | None) -> None:
+    def set(self, stream: str, model: str, alias: str, version: int | None) -> None:
         """Point it elsewhere, or nowhere."""
-        self._tx.execute("DELETE FROM aliases WHERE model = %s AND alias = %s", (model, alias))
+        self._tx.execute("DELETE FROM aliases WHERE stream = %s AND model = %s AND alias = %s", (stream, model, alias))
         if version is not None:
-            self._tx.execute("INSERT INTO aliases VALUES (%s, %s, %s)", (model, alias, version))
+            query = "INSERT INTO aliases (stream, model, alias, version) VALUES (%s, %s, %s, %s)"
+            self._tx.execute(query, (stream, model, alias, version))
 
 
 class SwitchTable:
@@ -141,22 +153,28 @@ class Shelf:
 
     def models(self) -> list[dict[str, Any]]:
         """Each model with its newest version and its aliases."""
-        versions = self._rows("SELECT model, stream, max(version) AS newest FROM versions GROUP BY model, stream ORDER BY model")
-        return [row | {"aliases": self.aliases(row["model"])} for row in versions]
+        query = "SELECT model, stream, max(version) AS newest FROM versions GROUP BY model, stream ORDER BY model, stream"
+        return [row | {"aliases": self.aliases(row["stream"], row["model"])} for row in self._rows(query)]
 
-    def aliases(self, model: str) -> dict[str, int]:
+    def streams(self, model: str) -> list[str]:
+        """The streams that have a model of this name."""
+        return [row["stream"] for row in self._rows("SELECT DISTINCT stream FROM versions WHERE model = %s ORDER BY stream", model)]
+
+    def aliases(self, stream: str, model: str) -> dict[str, int]:
         """Alias -> version."""
-        return {row["alias"]: row["version"] for row in self._rows("SELECT alias, version FROM aliases WHERE model = %s", model)}
+        found = self._rows("SELECT alias, version FROM aliases WHERE stream = %s AND model = %s", stream, model)
+        return {row["alias"]: row["version"] for row in found}
 
-    def versions(self, model: str) -> list[dict[str, Any]]:
+    def versions(self, stream: str, model: str) -> list[dict[str, Any]]:
         """All versions, oldest first, with their lineage."""
-        rows = self._rows("SELECT fact, registered_at FROM versions WHERE model = %s ORDER BY version", model)
-        return [row["fact"] | {"registered_at": row["registered_at"]} for row in rows]
+        query = "SELECT fact, registered_at FROM versions WHERE stream = %s AND model = %s ORDER BY version"
+        return [row["fact"] | {"registered_at": row["registered_at"]} for row in self._rows(query, stream, model)]
 
-    def switches(self, model: str) -> list[Switch]:
+    def switches(self, stream: str, model: str) -> list[Switch]:
         """The model's history, oldest first."""
+        query = "SELECT * FROM switches WHERE stream = %s AND model = %s ORDER BY rollout, partition"
         with self._pool.connection() as connection, connection.cursor(row_factory=class_row(Switch)) as cursor:
-            return cursor.execute("SELECT * FROM switches WHERE model = %s ORDER BY rollout, partition", (model,)).fetchall()
+            return cursor.execute(query, (stream, model)).fetchall()
 
     def _rows(self, query: str, *parameters: str) -> list[dict[str, Any]]:
         with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:

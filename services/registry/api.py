@@ -21,33 +21,42 @@ def router(pool: ConnectionPool) -> APIRouter:
         return shelf.models()
 
     @routes.get("/{model}")
-    def model(model: str) -> dict[str, Any]:
-        versions = _known(shelf, model)
-        history = [asdict(switch) for switch in shelf.switches(model)]
-        return {"model": model, "aliases": shelf.aliases(model), "versions": versions, "history": history}
+    def model(model: str, stream: str | None = None) -> dict[str, Any]:
+        stream = _stream_of(shelf, model, stream)
+        history = [asdict(switch) for switch in shelf.switches(stream, model)]
+        shown = {"aliases": shelf.aliases(stream, model), "versions": shelf.versions(stream, model), "history": history}
+        return {"model": model, "stream": stream} | shown
 
     @routes.get("/{model}/versions/{version}")
-    def version(model: str, version: int) -> dict[str, Any]:
-        found = [one for one in _known(shelf, model) if one["version"] == version]
+    def version(model: str, version: int, stream: str | None = None) -> dict[str, Any]:
+        stream = _stream_of(shelf, model, stream)
+        found = [one for one in shelf.versions(stream, model) if one["version"] == version]
         if not found:
-            raise HTTPException(404, f"model {model!r} has no version {version}; see GET /v1/models/{model}")
+            raise HTTPException(404, f"model {model!r} of {stream} has no version {version}; see GET /v1/models/{model}")
         return found[0]
 
     @routes.get("/{model}/at")
-    def served(model: str, position: int | None = None, partition: int = 0, time: int | None = None) -> dict[str, Any] | None:
-        _known(shelf, model)
+    def served(
+        model: str, position: int | None = None, partition: int = 0, time: int | None = None, stream: str | None = None
+    ) -> dict[str, Any] | None:
+        stream = _stream_of(shelf, model, stream)
         if (position is None) == (time is None):
             raise HTTPException(422, "give one of: position (offset in the log), time (event time, microseconds)")
-        switches = shelf.switches(model)
+        switches = shelf.switches(stream, model)
         found = served_at_position(switches, partition, position) if position is not None else served_at_time(switches, time or 0)
         return asdict(found) if found else None
 
     return routes
 
 
-def _known(shelf: Shelf, model: str) -> list[dict[str, Any]]:
-    versions = shelf.versions(model)
-    if not versions:
-        names = ", ".join(row["model"] for row in shelf.models()) or "none yet"
-        raise HTTPException(404, f"there is no model {model!r}; models: {names}")
-    return versions
+def _stream_of(shelf: Shelf, model: str, stream: str | None) -> str:
+    """The stream whose model is meant: the one that was named, or the only one that has a model of this name."""
+    streams = shelf.streams(model)
+    if not streams or (stream is not None and stream not in streams):
+        names = ", ".join(f"{row['model']} of {row['stream']}" for row in shelf.models()) or "none yet"
+        raise HTTPException(404, f"there is no model {model!r}{f' of {stream}' if stream else ''}; models: {names}")
+    if stream is None and len(streams) > 1:
+        raise HTTPException(
+            409, f"several streams have a model {model!r}: {', '.join(streams)}; add the one you mean (stream={streams[0]})"
+        )
+    return stream or streams[0]

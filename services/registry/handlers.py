@@ -16,19 +16,19 @@ from tidemill.trust.keys import KeyRing
 
 
 class Versions(Protocol):
-    """All versions of all models."""
+    """All versions of all models. A model's name is its stream's: another stream may have one of the same name."""
 
     def of_run(self, run: str) -> int | None: ...
-    def next_number(self, model: str) -> int: ...
-    def exists(self, model: str, version: int) -> bool: ...
+    def next_number(self, stream: str, model: str) -> int: ...
+    def exists(self, stream: str, model: str, version: int) -> bool: ...
     def add(self, registered: VersionRegistered) -> None: ...
 
 
 class Aliases(Protocol):
     """Where each alias points."""
 
-    def get(self, model: str, alias: str) -> int | None: ...
-    def set(self, model: str, alias: str, version: int | None) -> None: ...
+    def get(self, stream: str, model: str, alias: str) -> int | None: ...
+    def set(self, stream: str, model: str, alias: str, version: int | None) -> None: ...
 
 
 class Switches(Protocol):
@@ -62,14 +62,14 @@ def on_run_completed(event: RunCompleted, ports: Ports) -> list[VersionRegistere
     if ports.versions.of_run(event.run) is not None:
         return []
     shared = event.model_dump(exclude={"seed", "seconds"})
-    registered = VersionRegistered(version=ports.versions.next_number(event.model), **shared)
+    registered = VersionRegistered(version=ports.versions.next_number(event.stream, event.model), **shared)
     ports.versions.add(registered)
     return [registered]
 
 
 def on_approval_requested(event: ApprovalRequested, ports: Ports) -> list[AliasChanged]:
     """The version that waits for people is the candidate."""
-    _must_exist(event.model, event.version, ports)
+    _must_exist(event, ports)
     ports.requests.add(event)
     return _move(ports, event, CANDIDATE, event.version, rollout=event.rollout)
 
@@ -86,19 +86,19 @@ def on_approval_decided(event: ApprovalDecided, ports: Ports) -> list[AliasChang
     if event.verdict == "approved":
         ports.requests.approve(event.approval)
         return []
-    if ports.aliases.get(event.model, CANDIDATE) != event.version:
+    if ports.aliases.get(event.stream, event.model, CANDIDATE) != event.version:
         return []
     return _move(ports, event, CANDIDATE, None)
 
 
 def on_switch_appended(event: SwitchAppended, ports: Ports) -> list[AliasChanged]:
     """The version serves from this place on: it is the champion, and no candidate any more."""
-    _must_exist(event.model, event.version, ports)
+    _must_exist(event, ports)
     approved = ports.requests.approved(event.approval)
     if approved is None:
         raise Parked(f"people's approval {event.approval}", after=ApprovalDecided)
-    if (approved.model, approved.version, approved.artifact) != (event.model, event.version, event.artifact):
-        raise Rejected("other-subject", f"approval {event.approval} is not about this version of {event.model}")
+    if _subject(approved) != _subject(event):
+        raise Rejected("other-subject", f"approval {event.approval} is not about this version of {event.stream}/{event.model}")
     ports.switches.add(
         Switch(
             stream=event.stream,
@@ -113,14 +113,18 @@ def on_switch_appended(event: SwitchAppended, ports: Ports) -> list[AliasChanged
         )
     )
     moved = _move(ports, event, CHAMPION, event.version, event.rollout, event.partition, event.offset)
-    if ports.aliases.get(event.model, CANDIDATE) == event.version:
+    if ports.aliases.get(event.stream, event.model, CANDIDATE) == event.version:
         moved += _move(ports, event, CANDIDATE, None, event.rollout, event.partition, event.offset)
     return moved
 
 
-def _must_exist(model: str, version: int, ports: Ports) -> None:
-    if not ports.versions.exists(model, version):
-        raise Parked(f"version {model}/{version}")
+def _must_exist(event: ApprovalRequested | SwitchAppended, ports: Ports) -> None:
+    if not ports.versions.exists(event.stream, event.model, event.version):
+        raise Parked(f"version {event.stream}/{event.model}/{event.version}")
+
+
+def _subject(event: ApprovalRequested | SwitchAppended) -> tuple[str, str, int, str]:
+    return event.stream, event.model, event.version, event.artifact
 
 
 def _move(
@@ -133,10 +137,10 @@ def _move(
     position: int = -1,
 ) -> list[AliasChanged]:
     """Point the alias there; nothing is said where it points there already."""
-    previous = ports.aliases.get(cause.model, alias)
+    previous = ports.aliases.get(cause.stream, cause.model, alias)
     if previous == version:
         return []
-    ports.aliases.set(cause.model, alias, version)
+    ports.aliases.set(cause.stream, cause.model, alias, version)
     return [
         AliasChanged(
             stream=cause.stream,

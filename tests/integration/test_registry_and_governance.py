@@ -272,3 +272,18 @@ def test_a_version_that_fails_a_gate_is_never_asked_about(office: Office) -> Non
     failed = office.first(GateFailed, run=run.run)
     assert [gate.name for gate in failed.gates if not gate.passed] == ["beats-baseline"]
     assert office.said(ApprovalRequested, run=run.run) == []
+
+
+def test_a_name_that_two_streams_have_is_asked_back(office: Office) -> None:
+    runs = [office.completed("twin"), office.completed("twin").model_copy(update={"stream": f"{office.stream}-2"})]
+    office.say(*runs)
+    until(lambda: [one["newest"] for one in office.json("models", "list") if one["model"] == "twin"] == [1, 1], "both versions")
+    unclear = office.tidemill("models", "show", "twin")
+    assert (unclear.returncode, f"several streams have a model 'twin': {office.stream}, {runs[1].stream}" in unclear.stderr) == (
+        1,
+        True,
+    )
+    shown = [office.json("models", "show", "twin", "--stream", run.stream)["versions"] for run in runs]
+    assert [[one["run"] for one in versions] for versions in shown] == [[run.run] for run in runs]
+    nowhere = office.tidemill("models", "show", "twin", "--stream", "elsewhere")
+    assert (nowhere.returncode, "there is no model 'twin' of elsewhere" in nowhere.stderr) == (1, True)

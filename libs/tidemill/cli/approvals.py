@@ -42,7 +42,7 @@ def list_approvals(
     if output is Output.json:
         typer.echo(json.dumps(found, indent=2))
         return
-    columns = ("approval", "model", "version", "state", "group", "deadline", "approvers")
+    columns = ("approval", "stream", "model", "version", "state", "group", "deadline", "approvers")
     tables.show(columns, ([_cell(one, name) for name in columns] for one in found))
 
 

@@ -17,6 +17,7 @@ from tidemill.settings import Settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 Model = Annotated[str, typer.Argument(help="The model's name.")]
+Stream = Annotated[str | None, typer.Option(help="The model's stream, where several have a model of this name.")]
 
 
 @app.command("list")
@@ -28,9 +29,9 @@ def list_models(data_dir: DataDir = None, output: AsOutput = Output.text) -> Non
 
 
 @app.command()
-def show(model: Model, data_dir: DataDir = None, output: AsOutput = Output.text) -> None:
+def show(model: Model, stream: Stream = None, data_dir: DataDir = None, output: AsOutput = Output.text) -> None:
     """Show a model's versions, their lineage, and where each served."""
-    found = get(Settings.load(data_dir), "registry", f"/v1/models/{model}")
+    found = get(Settings.load(data_dir), "registry", f"/v1/models/{model}", **_of(stream))
     _tell(output, found, ("version", "cause", "rows", "log loss", "AUC", "log range", "artifact"), map(_version, found["versions"]))
     if output is Output.text:
         history = [
@@ -46,16 +47,18 @@ def at(
         str, typer.Argument(help="A place in the stream's log (OFFSET or PARTITION:OFFSET), or an event time (ISO 8601).")
     ],
     model: Annotated[str | None, typer.Option(help="Only this model. Default: all.")] = None,
+    stream: Annotated[str | None, typer.Option(help="Only models of this stream. Default: of all.")] = None,
     data_dir: DataDir = None,
     output: AsOutput = Output.text,
 ) -> None:
     """Tell which version served at a place in the log, or at an event time (UTC where no zone is given)."""
     settings, query = Settings.load(data_dir), _where(place)
-    names = [model] if model else [one["model"] for one in get(settings, "registry", "/v1/models")]
-    found = [one for name in names if (one := get(settings, "registry", f"/v1/models/{name}/at", **query))]
+    names = [(stream, model)] if model else [(one["stream"], one["model"]) for one in get(settings, "registry", "/v1/models")]
+    asked = [(name, _of(of)) for of, name in names if stream in (None, of)]
+    found = [one for name, of in asked if (one := get(settings, "registry", f"/v1/models/{name}/at", **query, **of))]
     if not found:
         raise Refused("nobody-served", f"no version of {model or 'any model'} served at {place} yet")
-    _tell(output, found, ("model", "version", "from position", "event time", "approval", "run"), map(_seat, found))
+    _tell(output, found, ("stream", "model", "version", "from position", "event time", "approval", "run"), map(_seat, found))
 
 
 def _version(one: dict[str, Any]) -> tuple[Any, ...]:
@@ -81,7 +84,11 @@ def _time(micros: int) -> str:
 
 def _seat(one: dict[str, Any]) -> tuple[Any, ...]:
     place = f"{one['partition']}:{one['position']}"
-    return one["model"], one["version"], place, _time(one["effective_at"]), one["approval"], one["run"]
+    return one["stream"], one["model"], one["version"], place, _time(one["effective_at"]), one["approval"], one["run"]
+
+
+def _of(stream: str | None) -> dict[str, str]:
+    return {"stream": stream} if stream else {}
 
 
 def _where(place: str) -> dict[str, int]:

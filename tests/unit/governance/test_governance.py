@@ -45,7 +45,7 @@ class Memory:
     cause: str = "cause-1"
     spec: tuple[str, Bundle] | None = None
     proposals: dict[str, Proposal] = field(default_factory=dict)
-    champion: dict[str, int | None] = field(default_factory=dict)
+    champion: dict[tuple[str, str], int | None] = field(default_factory=dict)
     chain: list[AuditAppended] = field(default_factory=list)
 
     def put(self, *what: Any) -> None:
@@ -57,14 +57,17 @@ class Memory:
     def get(self, approval: str) -> Proposal | None:
         return self.proposals.get(approval)
 
-    def open_of(self, model: str) -> Proposal | None:
-        return next((one for one in self.proposals.values() if one.state == "open" and one.request.model == model), None)
+    def open_of(self, stream: str, model: str) -> Proposal | None:
+        return next((one for one in self._of(stream, model) if one.state == "open"), None)
 
-    def of_version(self, model: str, version: int) -> Proposal | None:
-        return next((one for one in self.proposals.values() if one.request.version == version), None)
+    def of_version(self, stream: str, model: str, version: int) -> Proposal | None:
+        return next((one for one in self._of(stream, model) if one.request.version == version), None)
 
-    def next_rollout(self, model: str) -> int:
-        return 1 + max((one.request.rollout for one in self.proposals.values()), default=0)
+    def next_rollout(self, stream: str, model: str) -> int:
+        return 1 + max((one.request.rollout for one in self._of(stream, model)), default=0)
+
+    def _of(self, stream: str, model: str) -> list[Proposal]:
+        return [one for one in self.proposals.values() if (one.request.stream, one.request.model) == (stream, model)]
 
     def append(self, kind: str, subject: str, detail: dict[str, object]) -> AuditAppended:
         self.chain.append(audit.link(self.chain[-1] if self.chain else None, self.now, kind, subject, self.cause, detail))
@@ -90,11 +93,11 @@ class _Specs:
 class _Champions:
     memory: Memory
 
-    def get(self, model: str) -> int | None:
-        return self.memory.champion.get(model)
+    def get(self, stream: str, model: str) -> int | None:
+        return self.memory.champion.get((stream, model))
 
-    def set(self, model: str, version: int | None) -> None:
-        self.memory.champion[model] = version
+    def set(self, stream: str, model: str, version: int | None) -> None:
+        self.memory.champion[stream, model] = version
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +123,13 @@ def version(number: int = 1, champion: int | None = None, **metrics: float) -> V
         artifact="sha256:" + "a" * 64, report="sha256:" + "b" * 64, dataset="", code_digest="", spec_digest="", parameters={}, rows=1,
         from_position=0, to_position=1, metrics={"log_loss": 0.30, "calibration_error": 0.01} | metrics,
         baseline={"log_loss": 0.35}, champion={"log_loss": 0.32} if champion else {}, champion_version=champion, effective_at=9 * HOUR,
+    )  # fmt: skip
+
+
+def champion(number: int) -> AliasChanged:
+    return AliasChanged(
+        stream="flights", model="late-arrival", alias="champion", version=number, previous=None, approval="", run="", rollout=1,
+        partition=0, position=0,
     )  # fmt: skip
 
 
@@ -174,20 +184,19 @@ def test_a_missing_figure_is_a_failed_gate(memory: Memory) -> None:
     )
 
 
+def test_models_of_one_name_in_two_streams_have_requests_of_their_own(memory: Memory) -> None:
+    mine = proposed(memory)
+    memory.cause = "cause-elsewhere"
+    said = handlers.on_version_registered(version().model_copy(update={"stream": "other"}), memory.ports)
+    theirs = one(said, ApprovalRequested)
+    assert (mine.rollout, theirs.rollout) == (1, 1)
+    assert {one.state for one in memory.proposals.values()} == {"open"}
+    handlers.on_alias_changed(champion(4), memory.ports)
+    assert memory.champion == {("flights", "late-arrival"): 4}
+
+
 def test_an_approved_version_is_ordered_with_its_decision_and_its_fallback(memory: Memory, trust: Path) -> None:
-    alias = AliasChanged(
-        stream="flights",
-        model="late-arrival",
-        alias="champion",
-        version=4,
-        previous=None,
-        approval="",
-        run="",
-        rollout=1,
-        partition=0,
-        position=0,
-    )
-    handlers.on_alias_changed(alias, memory.ports)
+    handlers.on_alias_changed(champion(4), memory.ports)
     said = handlers.on_decision_submitted(decision(trust, proposed(memory)), memory.ports)
     order = one(said, RolloutOrdered)
     assert (order.version, order.rollout, order.fallback, len(order.envelopes)) == (1, 1, 4, 1)

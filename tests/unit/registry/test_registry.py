@@ -31,28 +31,28 @@ class Memory:
     asked: dict[str, ApprovalRequested] = field(default_factory=dict)
     agreed: set[str] = field(default_factory=set)
     registered: list[VersionRegistered] = field(default_factory=list)
-    pointed: dict[tuple[str, str], int] = field(default_factory=dict)
+    pointed: dict[tuple[str, str, str], int] = field(default_factory=dict)
     switched: list[Switch] = field(default_factory=list)
 
     def of_run(self, run: str) -> int | None:
         return next((one.version for one in self.registered if one.run == run), None)
 
-    def next_number(self, model: str) -> int:
-        return 1 + max((one.version for one in self.registered if one.model == model), default=0)
+    def next_number(self, stream: str, model: str) -> int:
+        return 1 + max((one.version for one in self.registered if (one.stream, one.model) == (stream, model)), default=0)
 
-    def exists(self, model: str, version: int) -> bool:
-        return any((one.model, one.version) == (model, version) for one in self.registered)
+    def exists(self, stream: str, model: str, version: int) -> bool:
+        return any((one.stream, one.model, one.version) == (stream, model, version) for one in self.registered)
 
     def add(self, what: Any) -> None:
         (self.switched if isinstance(what, Switch) else self.registered).append(what)
 
-    def get(self, model: str, alias: str) -> int | None:
-        return self.pointed.get((model, alias))
+    def get(self, stream: str, model: str, alias: str) -> int | None:
+        return self.pointed.get((stream, model, alias))
 
-    def set(self, model: str, alias: str, version: int | None) -> None:
-        self.pointed.pop((model, alias), None)
+    def set(self, stream: str, model: str, alias: str, version: int | None) -> None:
+        self.pointed.pop((stream, model, alias), None)
         if version is not None:
-            self.pointed[model, alias] = version
+            self.pointed[stream, model, alias] = version
 
     @property
     def ports(self) -> Ports:
@@ -94,9 +94,9 @@ def memory(root: Path) -> Memory:
     return made
 
 
-def completed(run: str = "r1", model: str = "m") -> RunCompleted:
+def completed(run: str = "r1", model: str = "m", stream: str = "s") -> RunCompleted:
     return RunCompleted(
-        run=run, stream="s", model=model, cause_kind="manual", cause_id="c", requester="ann", artifact="sha256:a", report="sha256:b",
+        run=run, stream=stream, model=model, cause_kind="manual", cause_id="c", requester="ann", artifact="sha256:a", report="sha256:b",
         dataset="sha256:d", code_digest="sha256:c", spec_digest="sha256:e", seed=7, parameters={"eta": "0.1"}, rows=10, from_position=0,
         to_position=9, metrics={"auc": 0.9}, baseline={}, champion={}, effective_at=5, seconds=1.0,
     )  # fmt: skip
@@ -142,6 +142,13 @@ def test_versions_of_a_model_are_numbered_from_one() -> None:
     assert said[0].metrics == {"auc": 0.9}
 
 
+def test_models_of_one_name_in_two_streams_have_nothing_in_common(memory: Memory) -> None:
+    said = handlers.on_run_completed(completed("r2", stream="t"), memory.ports)
+    assert [one.version for one in said] == [1]
+    handlers.on_approval_requested(requested(1).model_copy(update={"stream": "t", "approval": "q"}), memory.ports)
+    assert memory.pointed == {("s", "m", "candidate"): 1, ("t", "m", "candidate"): 1}
+
+
 def test_a_run_told_twice_is_one_version() -> None:
     memory = Memory()
     handlers.on_run_completed(completed(), memory.ports)
@@ -185,7 +192,7 @@ def test_an_approval_that_nobody_signed_so_moves_no_alias(memory: Memory, root: 
         handlers.on_approval_decided(decided(root, "approved", **over), memory.ports)
     with pytest.raises(Parked, match="approval p"):
         handlers.on_switch_appended(switched(1, 40), memory.ports)
-    assert memory.pointed == {("m", "candidate"): 1}
+    assert memory.pointed == {("s", "m", "candidate"): 1}
 
 
 def test_a_rejection_that_nobody_signed_moves_no_alias(memory: Memory, root: Path) -> None:
@@ -193,7 +200,7 @@ def test_a_rejection_that_nobody_signed_moves_no_alias(memory: Memory, root: Pat
         handlers.on_approval_decided(decided(root, "rejected", signed="approve"), memory.ports)
     with pytest.raises(Rejected, match="not-rejected"):
         handlers.on_approval_decided(decided(root, "rejected").model_copy(update={"envelopes": []}), memory.ports)
-    assert memory.pointed == {("m", "candidate"): 1}
+    assert memory.pointed == {("s", "m", "candidate"): 1}
 
 
 def test_an_approval_of_one_version_makes_no_other_champion(memory: Memory, root: Path) -> None:

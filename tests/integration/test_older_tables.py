@@ -1,0 +1,44 @@
+"""What an earlier release left in the databases is still there, and right, after the newest migration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from services.governance import adapters as governance
+from services.registry import adapters as registry
+from tidemill.bus.control import journal
+
+Database = psycopg.Connection[Any]
+
+
+@pytest.fixture
+def database(stack: Any) -> Iterator[Database]:
+    with psycopg.connect(stack.new_database()) as connection:
+        yield connection
+
+
+def test_the_registrys_aliases_belong_to_the_stream_of_their_version(database: Database) -> None:
+    journal.migrate(database, registry.MIGRATIONS[:2])
+    database.execute("INSERT INTO versions VALUES ('m', 1, 's', 'r1', '{}', 0)")
+    database.execute("INSERT INTO aliases VALUES ('m', 'champion', 1)")
+    journal.migrate(database, registry.MIGRATIONS)
+    assert database.execute("SELECT stream, model, alias, version FROM aliases").fetchall() == [("s", "m", "champion", 1)]
+    database.execute("INSERT INTO versions VALUES ('m', 1, 't', 'r2', '{}', 0)")
+
+
+def test_governances_requests_and_champions_belong_to_their_stream(database: Database) -> None:
+    journal.migrate(database, governance.MIGRATIONS[:1])
+    request = json.dumps({"stream": "s"})
+    database.execute("INSERT INTO proposals VALUES ('p', 'm', 1, 1, 'open', '', %s, '[]')", (request,))
+    database.execute("INSERT INTO champions VALUES ('m', 1)")
+    journal.migrate(database, governance.MIGRATIONS)
+    assert database.execute("SELECT stream, model, version FROM champions").fetchall() == [("s", "m", 1)]
+    query = "INSERT INTO proposals (approval, stream, model, version, rollout, state, reason, request, envelopes)"
+    database.execute(query + " VALUES ('q', 't', 'm', 1, 1, 'open', '', '{}', '[]')")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        database.execute(query + " VALUES ('z', 't', 'm', 2, 2, 'open', '', '{}', '[]')")

@@ -42,7 +42,8 @@ class Ingest:
         self._catalogue = Catalogue()
         self._replies = Replies(settings, registry)
         self._workers: dict[Place, Worker] = {}
-        self._group: Consumer = member(settings, "ingest")
+        self._logs = rf"^log\.({settings.streams})$"
+        self._group: Consumer = member(settings, "ingest", [self._logs])
         self._listener = Listener(settings, registry, self._catalogue)
         self._door = Door(settings, limits, self._catalogue, self._replies)
 
@@ -54,9 +55,7 @@ class Ingest:
             settle()
             self._listener.start()
             self._replies.start()
-            self._group.subscribe(
-                [rf"^log\.({self._settings.streams})$"], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
-            )
+            self._group.subscribe([self._logs], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
             while not self.stop.is_set():
                 good(take(self._group, 1, 0.1))
                 self._look()

@@ -2,27 +2,72 @@
 
 from __future__ import annotations
 
-from confluent_kafka import TopicPartition
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from confluent_kafka import Consumer, TopicPartition
 
 from tests.conftest import Stack
 from tidemill.bus.consumer import leave, member
 from tidemill.settings import Settings
+
+LIFE = """
+import sys
+from tests.integration.test_membership import assigned, joined
+from tidemill.settings import Settings
+with joined(Settings.model_validate_json(sys.argv[1]), *sys.argv[2:]) as consumer:
+    print(*assigned(consumer), flush=True)
+    while True:
+        consumer.poll(0.1)
+"""
 
 
 def test_a_member_that_left_comes_back_with_other_streams(stack: Stack, stream_name: str) -> None:
     settings, (one, other) = stack.settings(), (f"{stream_name}-a", f"{stream_name}-b")
     for stream in (one, other):
         stack.stream(stream, "x")
-    assert assigned(settings, stream_name, one) == [f"log.{one}"]
-    assert assigned(settings, stream_name, other) == [f"log.{other}"]
+    for stream in (one, other):
+        with joined(settings, stream_name, stream) as consumer:
+            assert assigned(consumer) == [f"log.{stream}"]
+            leave(consumer)
 
 
-def assigned(settings: Settings, service: str, stream: str) -> list[str]:
-    """The topics that a member gets at its first assignment; it leaves afterwards."""
-    consumer, given = member(settings, service), list[list[TopicPartition]]()
-    consumer.subscribe([rf"^log\.{stream}$"], on_assign=lambda _, places: given.append(places))
+def test_a_member_that_was_killed_comes_back_to_a_stream_that_is_new(stack: Stack, stream_name: str) -> None:
+    settings, (old, new), every = stack.settings(), (f"{stream_name}-a", f"{stream_name}-b"), f"{stream_name}-."
+    stack.stream(old, "x")
+    assert killed(settings, stream_name, every) == [f"log.{old}"]
+    assert killed(settings, stream_name, every) == [f"log.{old}"]
+    stack.stream(new, "x")
+    assert killed(settings, stream_name, every) == [f"log.{old}", f"log.{new}"]
+
+
+@contextmanager
+def joined(settings: Settings, service: str, stream: str) -> Iterator[Consumer]:
+    """A member that subscribes to some streams' logs."""
+    pattern = rf"^log\.{stream}$"
+    consumer = member(settings, service, [pattern])
+    consumer.subscribe([pattern])
+    yield consumer
+    consumer.close()
+
+
+def assigned(consumer: Consumer) -> list[str]:
+    """The topics that it gets at its first assignment."""
+    given: list[TopicPartition] = []
     while not given:
         consumer.poll(0.1)
-    leave(consumer)
-    consumer.close()
-    return [place.topic for place in given[0]]
+        given = consumer.assignment()
+    return sorted(place.topic for place in given)
+
+
+def killed(settings: Settings, service: str, stream: str) -> list[str]:
+    """The topics that a process gets, which is killed then."""
+    told = settings.model_dump_json(exclude={"postgres"})
+    with subprocess.Popen([sys.executable, "-c", LIFE, told, service, stream], stdout=subprocess.PIPE, text=True) as life:
+        assert life.stdout is not None
+        try:
+            return life.stdout.readline().split()
+        finally:
+            life.kill()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -23,14 +24,17 @@ LEAVING: Final = 2.0
 """Seconds for giving partitions back."""
 
 
-def member(settings: Settings, service: str, gather: int = 0) -> Consumer:
+def member(settings: Settings, service: str, patterns: Sequence[str], gather: int = 0) -> Consumer:
     """A member of the service's group: `tidemill-<service>`, or what the settings give as `group.id` before the service's name.
 
     Static membership: a worker killed and started again goes on at once instead of after the dead one's session. The range
     assignor gives one member the same partition number of every input of a stream. `gather`: milliseconds that the broker may keep
-    records back so that more come at once.
+    records back so that more come at once. It is to subscribe to `patterns`. Raises Transient where the broker is away.
+
+    The broker gives a static member that is back what it had, whatever it now asks for. So one that finds other topics than its former
+    life did comes under another name, and waits for the end of the dead one's session.
     """
-    place = hashlib.sha256(str(settings.data_dir.resolve()).encode()).hexdigest()[:12]
+    place = _short(str(settings.data_dir.resolve()), *_matching(settings, patterns))
     return Consumer(
         {
             **_reading(settings, service),
@@ -47,11 +51,26 @@ def member(settings: Settings, service: str, gather: int = 0) -> Consumer:
     )
 
 
+def _matching(settings: Settings, patterns: Sequence[str]) -> list[str]:
+    """The topics that are there now and that a pattern matches."""
+    consumer = reader(settings)
+    try:
+        names = consumer.list_topics(timeout=PATIENCE).topics
+    except KafkaException as error:
+        raise Transient(f"the broker does not answer: {error}") from error
+    finally:
+        consumer.close()
+    return sorted(name for name in names if any(re.match(pattern, name) for pattern in patterns))
+
+
+def _short(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
 def leave(consumer: Consumer) -> None:
     """End a membership before the consumer is closed.
 
-    A static member that only closes is a member still: when it is back, the broker gives it what it had, whatever it then subscribes
-    to. That suits a killed worker; one that was asked to end may come back with other streams.
+    A static member that only closes is a member still, and nobody else gets its partitions before its session is over.
     """
     until = time.monotonic() + LEAVING
     consumer.unsubscribe()

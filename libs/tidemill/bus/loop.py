@@ -112,7 +112,8 @@ class Loop(Generic[State]):
         self._inputs = {source.name: source for source in fold.inputs}
         self._workers: dict[Shard, Worker[State]] = {}
         self.running: Final[Running[State]] = Running(threading.Event(), self._workers)
-        self._consumer = member(settings, fold.name, pace.gather)
+        self._patterns = [rf"^{name}\.({settings.streams})$" for name in self._inputs]
+        self._consumer = member(settings, fold.name, self._patterns, pace.gather)
         self._sender = gapless(settings, fold.name, [output.template for output in fold.outputs.values()])
         self._lookup = Lookup(browser(settings, fold.name))
         self._schemas = Registry(settings.schema_registry)
@@ -123,8 +124,7 @@ class Loop(Generic[State]):
     def go(self) -> None:
         """Fold until `running.stop` is set, then drain. Any error ends it as a kill would: with nothing committed that is not so."""
         try:
-            patterns = [rf"^{name}\.({self._settings.streams})$" for name in self._inputs]
-            self._consumer.subscribe(patterns, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+            self._consumer.subscribe(self._patterns, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
             self._go_round()
             self._drain()
             self._workers.clear()

@@ -22,6 +22,7 @@ _JVM = (
     f"-Xmx{HEAP}",
     "-XX:+UseG1GC",
     "-XX:MaxGCPauseMillis=20",
+    "-XX:TieredStopAtLevel=1",  # the second compiler takes for minutes a quarter of a core that the services need; it is never earned back
     "-Djava.awt.headless=true",
     "-Dlog4j.configurationFile={log4j}",
 )

@@ -104,6 +104,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     hop = feature_hop(bench, departures["hops"])
     our_latency = latency_ours(bench)
     with bench.up("--no-services") as settings:
+        make(settings, "raw-warm")
         raw_hop = raw_rate(settings)
         raw_latency = latency_raw(settings)
         without_linger = latency_raw(settings, linger="0")

@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 BOOTSTRAP = os.environ["PIPELINE_BOOTSTRAP"]
 AT_ONCE = 4_000
+WARM = "raw-warm"
 
 
 def main(source: str, sink: str, instead: str = "") -> None:
@@ -29,6 +30,8 @@ def main(source: str, sink: str, instead: str = "") -> None:
             "queue.buffering.max.kbytes": 65_536, "socket.nagle.disable": True,
         }
     )  # fmt: skip
+    producer.produce(WARM, b"", partition=0)  # until it has an id of the broker, a producer only collects: that is no append's time
+    producer.flush()
     others = iter(values_of(instead)) if instead else None
     consumer = reading()
     consumer.subscribe([source])

@@ -105,7 +105,8 @@ class Ingest:
         for thread in ending:
             thread.join()
         self._workers.clear()
-        leave(self._group)
+        if self.stop.is_set():  # one that failed is back soon, and goes on at once
+            leave(self._group)
         self._listener.stop()
         self._door.close()
         self._replies.stop()

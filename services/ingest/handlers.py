@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import get_args
 
 from services.ingest.model import State, Switch
@@ -10,7 +11,7 @@ from tidemill.errors import Refused
 from tidemill.events import governance, ingest, serving
 from tidemill.events.identity import event_id
 from tidemill.events.log import ModelSwitched, SwitchAction
-from tidemill.models.rollout import decided
+from tidemill.models.rollout import content_of, decided
 from tidemill.spec import Bundle
 from tidemill.trust.decision import Verified
 from tidemill.trust.keys import KeyRing
@@ -27,30 +28,44 @@ class Order:
     fresh: bool
     """Heard after this process had caught up: an old order that is stale needs no second answer."""
 
+    @cached_property
+    def content(self) -> str:
+        """What tells it from another order under its id."""
+        return content_of(self.said)
+
+    def became(self, switch: ModelSwitched) -> bool:
+        """Whether the switch is what came of it."""
+        said = self.said
+        return (said.order, said.artifact, said.envelopes) == (switch.order, switch.artifact, switch.envelopes)
+
 
 @dataclass
 class Rollouts:
     """The rollout orders of one stream, and what serving says of them."""
 
     orders: dict[str, Order] = field(default_factory=dict)
-    """By the order's id."""
+    """By content."""
     prepared: dict[str, set[int]] = field(default_factory=dict)
-    """By artifact digest and order: the partitions whose workers are ready."""
+    """By the order's content: the partitions whose workers are ready."""
     declined: dict[str, str] = field(default_factory=dict)
-    """By order: why serving will not load it."""
+    """By the order's content: why serving will not load it."""
     checked: dict[tuple[str, str], Verified | str] = field(default_factory=dict)
-    """By order and spec digest, the decision or why it does not hold: signatures are verified once."""
+    """By the order's content and spec digest, the decision or why it does not hold: signatures are verified once."""
     _open: dict[int, dict[str, Order]] = field(default_factory=dict)
 
     def add(self, order: Order) -> None:
-        """Keep an order; the first of several with one id counts."""
-        if order.said.order not in self.orders:
-            self.orders[order.said.order] = order
+        """Keep an order; said again, it is the same."""
+        if order.content not in self.orders:
+            self.orders[order.content] = order
             for shard in self._open.values():
-                shard[order.said.order] = order
+                shard[order.content] = order
+
+    def of(self, switch: ModelSwitched) -> Order | None:
+        """The order that became the switch; None before it was heard."""
+        return next((order for order in self.orders.values() if order.became(switch)), None)
 
     def open(self, shard: int) -> dict[str, Order]:
-        """By id, the orders that have no answer of this shard yet: each shard's log is to have the switch."""
+        """By content, the orders that have no answer of this shard yet: each shard's log is to have the switch."""
         return self._open.setdefault(shard, dict(self.orders))
 
 
@@ -69,12 +84,12 @@ def on_rollout_ordered(order: Order, rollouts: Rollouts) -> None:
 
 def on_model_prepared(event: serving.ModelPrepared, rollouts: Rollouts) -> None:
     """A serving worker has fetched, verified and loaded the version, for its partitions."""
-    rollouts.prepared.setdefault(_key(event.order, event.artifact), set()).update(event.partitions)
+    rollouts.prepared.setdefault(event.content, set()).update(event.partitions)
 
 
 def on_model_refused(event: serving.ModelRefused, rollouts: Rollouts) -> None:
     """A serving worker will not load it."""
-    rollouts.declined.setdefault(_key(event.order, event.artifact), event.reason)
+    rollouts.declined.setdefault(event.content, event.reason)
 
 
 def ready(rollouts: Rollouts, state: State, ring: KeyRing, partitions: int, now: int) -> Ready:
@@ -85,15 +100,15 @@ def ready(rollouts: Rollouts, state: State, ring: KeyRing, partitions: int, now:
         if isinstance(judged, Switch):
             found.switches.append(judged)
         elif judged == _SILENT:
-            settle(rollouts, order.said.order, state.shard)
+            settle(rollouts, order, state.shard)
         elif judged:
             found.refused.append((order, judged))
     return found
 
 
-def settle(rollouts: Rollouts, order: str, shard: int) -> None:
+def settle(rollouts: Rollouts, order: Order, shard: int) -> None:
     """The order has its answer of this shard."""
-    rollouts.open(shard).pop(order, None)
+    rollouts.open(shard).pop(order.content, None)
 
 
 def appended(switch: ModelSwitched, partition: int, offset: int) -> tuple[str, ingest.SwitchAppended]:
@@ -106,11 +121,11 @@ def appended(switch: ModelSwitched, partition: int, offset: int) -> tuple[str, i
     return event_id(switch.order, ingest.SwitchAppended.ce_type(), f"{switch.stream}/{partition}"), said
 
 
-def refused(order: governance.RolloutOrdered, reason: str) -> tuple[str, ingest.SwitchRefused]:
+def refused(order: Order, reason: str) -> tuple[str, ingest.SwitchRefused]:
     """What to say of an order that will not become a switch."""
     fields = set(ingest.SwitchRefused.model_fields) - {"reason"}
-    said = ingest.SwitchRefused(reason=reason, **order.model_dump(include=fields))
-    return event_id(order.order, ingest.SwitchRefused.ce_type(), order.stream), said
+    said = ingest.SwitchRefused(reason=reason, **order.said.model_dump(include=fields))
+    return event_id(order.content, ingest.SwitchRefused.ce_type(), said.stream), said
 
 
 _SILENT = "-"
@@ -118,24 +133,24 @@ _SILENT = "-"
 
 def _judge(order: Order, rollouts: Rollouts, state: State, ring: KeyRing, partitions: int, now: int) -> Switch | str:
     """A switch, the reason of a refusal, or nothing yet."""
-    said, key = order.said, _key(order.said.order, order.said.artifact)
+    said = order.said
     newest = state.switches.get(said.model)
     if newest is not None and said.rollout <= newest.event.rollout:
-        return "stale-rollout" if order.fresh and said.order != newest.event.order else _SILENT
+        return "stale-rollout" if order.fresh and not order.became(newest.event) else _SILENT
     checked = _checked(order, rollouts, state.bundle, ring)
     if isinstance(checked, str):
         return checked
     if now > checked.expires:
         return "expired"
-    if key in rollouts.declined:
-        return f"serving: {rollouts.declined[key]}"
-    if rollouts.prepared.get(key, set()) >= set(range(partitions)):
+    if order.content in rollouts.declined:
+        return f"serving: {rollouts.declined[order.content]}"
+    if rollouts.prepared.get(order.content, set()) >= set(range(partitions)):
         return Switch(_switched(said, checked))
     return ""
 
 
 def _checked(order: Order, rollouts: Rollouts, bundle: Bundle | None, ring: KeyRing) -> Verified | str:
-    key = (order.said.order, bundle.digest if bundle else "")
+    key = (order.content, bundle.digest if bundle else "")
     if key not in rollouts.checked:
         try:
             rollouts.checked[key] = _verified(order.said, bundle, ring)
@@ -154,7 +169,3 @@ def _switched(said: governance.RolloutOrdered, verified: Verified) -> ModelSwitc
     place = {"seq": 0.0, "position": -1.0, "stream_time": 0.0, "expires": verified.expires}
     shared = said.model_dump(include=set(ModelSwitched.model_fields) - set(place))
     return ModelSwitched.model_validate(place | shared)
-
-
-def _key(order: str, artifact: str) -> str:
-    return f"{order} {artifact}"

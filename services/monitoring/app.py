@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from services.monitoring.fold import Monitoring
-from tidemill.bus.loop import Pace, run
+from tidemill.bus.loop import run
+from tidemill.bus.pace import Pace
 from tidemill.code import code_digest
 from tidemill.events.registry import Registry
 from tidemill.settings import Settings

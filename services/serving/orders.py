@@ -16,7 +16,7 @@ from tidemill.events.base import Event
 from tidemill.events.governance import RolloutOrdered
 from tidemill.events.identity import event_id
 from tidemill.events.serving import ModelPrepared, ModelRefused
-from tidemill.models.rollout import Roster, decided
+from tidemill.models.rollout import Roster, content_of, decided
 from tidemill.models.scorer import Scorer
 from tidemill.trust.keys import KeyRing
 
@@ -33,6 +33,7 @@ class Orders:
     ring: KeyRing
     worker: str
     _open: dict[str, Heard] = field(default_factory=dict)
+    """By what they say, see `content_of`."""
     _said: dict[str, set[int]] = field(default_factory=dict)
     _ready: dict[tuple[str, str], Scorer] = field(default_factory=dict)
     """By stream and model: what its newest open order has asked to prepare, until the stream switches."""
@@ -42,35 +43,35 @@ class Orders:
         with self.follower() as follower, self.publisher() as publisher:
             while not running.stop.is_set():
                 self._hear(follower)
-                for order, heard in list(self._open.items()):
-                    self._consider(order, heard, running, publisher)
+                for content, heard in list(self._open.items()):
+                    self._consider(content, heard, running, publisher)
 
     def _hear(self, follower: Follower) -> None:
         try:
-            self._open |= {one.event.order: one for one in follower.poll(0.1) if isinstance(one.event, RolloutOrdered)}
+            self._open |= {content_of(one.event): one for one in follower.poll(0.1) if isinstance(one.event, RolloutOrdered)}
         except Transient as error:
             log.warning("waiting", extra={"why": str(error)})
 
-    def _consider(self, order: str, heard: Heard, running: Running[State], publisher: Publisher) -> None:
+    def _consider(self, content: str, heard: Heard, running: Running[State], publisher: Publisher) -> None:
         """Prepare an order for the partitions that are folded here and were not told of yet; forget one that is overtaken."""
         ordered = heard.event
         assert isinstance(ordered, RolloutOrdered)
         mine = {partition for stream, partition in running.owned() if stream == ordered.stream}
         if not mine:
             return
-        fresh = mine - self._said.get(order, set())
+        fresh = mine - self._said.get(content, set())
         try:
             roster = running.ask(ordered.stream, min(fresh or mine), lambda state: state.roster)
         except (KeyError, TimeoutError):
             return  # the partition is on its way to another worker, or a long batch is under way: next time
         if ordered.rollout <= roster.of(ordered.model).rollout:
-            self._forget(order, ordered)  # switched, or overtaken by a later one
+            self._forget(content, ordered)  # switched, or overtaken by a later one
         elif fresh and ordered.model in roster.models and self._say(publisher, heard, self._judge(ordered, roster, mine)):
-            self._said[order] = mine
+            self._said[content] = mine
 
-    def _forget(self, order: str, ordered: RolloutOrdered) -> None:
-        del self._open[order]
-        self._said.pop(order, None)
+    def _forget(self, content: str, ordered: RolloutOrdered) -> None:
+        del self._open[content]
+        self._said.pop(content, None)
         self._ready.pop((ordered.stream, ordered.model), None)
 
     def _judge(self, ordered: RolloutOrdered, roster: Roster, partitions: set[int]) -> Event:
@@ -88,7 +89,7 @@ class Orders:
 
     def _about(self, ordered: RolloutOrdered) -> dict[str, object]:
         names = ("stream", "model", "version", "artifact", "rollout", "order")
-        return {name: getattr(ordered, name) for name in names} | {"worker": self.worker}
+        return {name: getattr(ordered, name) for name in names} | {"worker": self.worker, "content": content_of(ordered)}
 
     def _say(self, publisher: Publisher, heard: Heard, event: Event) -> bool:
         partitions = ",".join(map(str, getattr(event, "partitions", ())))

@@ -28,7 +28,8 @@ from tidemill.bus.consumer import read_to_end
 from tidemill.bus.control_client import read_all
 from tidemill.bus.fold import Batch, Input
 from tidemill.bus.intake import Place, intake
-from tidemill.bus.loop import Loop, Pace
+from tidemill.bus.loop import Loop
+from tidemill.bus.pace import Pace
 from tidemill.bus.running import with_sidecars
 from tidemill.cli.apply import Plan, publish
 from tidemill.errors import Transient

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from tidemill.bus.fold import ABOUT, Batch, Input, OutputTopic, Rows, Snapshot
-from tidemill.bus.loop import Pace, run
+from tidemill.bus.loop import run
+from tidemill.bus.pace import Pace
 from tidemill.errors import Transient
 from tidemill.events.identity import hash64_many
 from tidemill.events.log import EVENT, LOG_HEADER, PREFIX

@@ -13,8 +13,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -27,7 +25,9 @@ from tidemill.bus.consumer import browser, good, leave, member, take
 from tidemill.bus.fold import Batch, Fold, State
 from tidemill.bus.health import Health, open_door
 from tidemill.bus.intake import grouped, intake
+from tidemill.bus.keeper import DRAIN, Keeper
 from tidemill.bus.limit import DeadShare
+from tidemill.bus.pace import Pace
 from tidemill.bus.producer import gapless
 from tidemill.bus.running import Running, Shard, with_sidecars
 from tidemill.bus.snapshot import shelf
@@ -52,23 +52,6 @@ CHORES: Final = 0.25
 """Seconds between looks at lag and snapshots."""
 FIRST: Final = 1_000
 """Records after which all that is loaded or compiled on first use is there."""
-DRAIN: Final = 6.0
-"""Seconds that the broker has to acknowledge what is under way when the process is to end."""
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How much at once, and how often a state is written."""
-
-    batch: int = 4_000
-    """Most records in a step."""
-    idle: float = 0.1
-    """Seconds to wait for the first record."""
-    gather: int = 0
-    """Milliseconds that the broker may keep records back so that more come at once: where nobody waits for an answer."""
-    snapshot_records: int = 100_000
-    snapshot_seconds: float = 20.0
-    """A snapshot is due after so many records, or so long after the last one if there were any."""
 
 
 class _Stopped(Exception):
@@ -117,7 +100,7 @@ class Loop(Generic[State]):
         self._sender = gapless(settings, fold.name, [output.template for output in fold.outputs.values()])
         self._lookup = Lookup(browser(settings, fold.name))
         self._schemas = Registry(settings.schema_registry)
-        self._writer = ThreadPoolExecutor(1, "snapshot")
+        self._keeper = Keeper[State](self._consumer, self._sender, pace)
         self._dead = DeadShare(settings.dead_share)
         self._chores_at, self._first = 0.0, FIRST
 
@@ -133,7 +116,7 @@ class Loop(Generic[State]):
             self._workers.clear()
             self._consumer.close()
             self._lookup.close()
-            self._writer.shutdown()
+            self._keeper.close()
 
     def _go_round(self) -> None:
         try:
@@ -207,8 +190,7 @@ class Loop(Generic[State]):
         self.health.lag = sum(map(self._lag, self._workers.values()))
         self._sender.poll()
         for worker in self._workers.values():
-            self._finish_snapshot(worker)
-            self._begin_snapshot(worker, now)
+            self._keeper.look(worker)
 
     def _lag(self, worker: Worker[State]) -> int:
         total = 0
@@ -219,34 +201,6 @@ class Loop(Generic[State]):
             total += lag
         return total
 
-    def _begin_snapshot(self, worker: Worker[State], now: float) -> None:
-        """Write the state in another thread, once the broker has all that it has said; the copy is taken here."""
-        late = worker.folded > 0 and now - worker.stored_at >= self._pace.snapshot_seconds
-        if worker.writing or not (late or worker.folded >= self._pace.snapshot_records):
-            return
-        if self._sender.flush(1):
-            worker.stored_at, worker.folded, worker.standing = now, 0, worker.offsets()
-            worker.writing = self._writer.submit(worker.shelf.put, worker.stored())
-
-    def _finish_snapshot(self, worker: Worker[State], wait: bool = False) -> None:
-        """Commit what a written snapshot stands for."""
-        if worker.writing is None or not (wait or worker.writing.done()):
-            return
-        size, worker.writing = worker.writing.result(), None
-        metrics.SNAPSHOT_BYTES.labels(worker.stream, str(worker.partition)).set(size)
-        try:
-            self._consumer.commit(offsets=worker.standing, asynchronous=False)
-        except KafkaException as error:  # the group has moved on: an older commit only means folding more again
-            log.warning("commit refused", extra={"stream": worker.stream, "partition": worker.partition, "error": str(error)})
-
-    def _leave(self, worker: Worker[State]) -> None:
-        """Bring a worker to rest: all acknowledged, written, committed."""
-        self._finish_snapshot(worker, wait=True)
-        if worker.folded and self._sender.flush(DRAIN):
-            worker.folded, worker.standing = 0, worker.offsets()
-            worker.writing = self._writer.submit(worker.shelf.put, worker.stored())
-            self._finish_snapshot(worker, wait=True)
-
     def _drain(self) -> None:
         self.health.state = "draining"
         if not self._sender.flush(DRAIN):
@@ -254,7 +208,7 @@ class Loop(Generic[State]):
                 f"the broker did not acknowledge everything within {DRAIN:.0f} s; the next start says the rest again"
             )
         for worker in self._workers.values():
-            self._leave(worker)
+            self._keeper.rest(worker)
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         shards: dict[Shard, list[str]] = {}
@@ -281,7 +235,7 @@ class Loop(Generic[State]):
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         for shard in {(place.topic.partition(".")[2], place.partition) for place in partitions}:
             if worker := self._workers.pop(shard, None):
-                self._leave(worker)
+                self._keeper.rest(worker)
 
     def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         """Another has them already: nothing of them is to be written or committed."""

@@ -26,6 +26,8 @@ class ModelPrepared(Event):
     order: str
     worker: str
     partitions: list[int]
+    content: str = ""
+    """Which of the orders with this id is meant: the digest of what it says."""
 
 
 class ModelRefused(Event):
@@ -43,3 +45,5 @@ class ModelRefused(Event):
     order: str
     worker: str
     reason: str
+    content: str = ""
+    """Which of the orders with this id is meant: the digest of what it says."""

@@ -5,6 +5,7 @@ Serving acts on it and monitoring measures by it; both ask the same function, so
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -119,6 +120,11 @@ def decided(said: ModelSwitched | RolloutOrdered, bundle: Bundle | None, ring: K
         raise Refused("unknown-model", f"the spec has no model {said.model!r}")
     policy = Policy(model.approval.approvers[0], model.approval.required, frozenset({bundle.author}))
     return verify(said.envelopes, ring, policy, replace(Subject.of(said), stream=bundle.stream.stream))
+
+
+def content_of(order: RolloutOrdered) -> str:
+    """The digest of what an order says. Ids can be guessed: a forged order under the id of a genuine one is another order."""
+    return "sha256:" + hashlib.sha256(order.model_dump_json().encode()).hexdigest()
 
 
 def _unless(seat: Seat | None, version: int) -> Seat | None:

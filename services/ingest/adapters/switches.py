@@ -41,20 +41,21 @@ class Switches:
     @contextmanager
     def span(self, switch: ModelSwitched) -> Iterator[telemetry.ControlSpan]:
         """The piece of work that appends a switch, in the trace of its order."""
-        order = self._order(switch.stream, switch.order)
+        order = self._order(switch)
         with telemetry.control_span("append switch", order.traceparent if order else None, telemetry.facts_of(switch)) as span:
             yield span
 
     def appended(self, switch: ModelSwitched, partition: int, offset: int, span: telemetry.ControlSpan | None = None) -> None:
         """Say that the switch is in the log, at this place; saying it again is the same event. Raises Transient."""
-        order = self._order(switch.stream, switch.order)
+        order = self._order(switch)
         event_id, said = handlers.appended(switch, partition, offset)
         self._say(event_id, said, order, span)
-        self._settle(switch.stream, switch.order, partition)
+        if order is not None:
+            self._settle(order, partition)
 
     def refused(self, switch: ModelSwitched, state: State, reason: str) -> None:
         """Say that the switch came too late. Raises Transient."""
-        order = self._order(switch.stream, switch.order)
+        order = self._order(switch)
         if order is not None:
             self._refuse(order, state, reason)
 
@@ -62,17 +63,17 @@ class Switches:
         logger.warning("switch refused", extra={"order": order.said.order, "model": order.said.model, "reason": reason})
         if state.shard == 0:  # one answer is enough
             with telemetry.control_span("refuse switch", order.traceparent, telemetry.facts_of(order.said, order.id)) as span:
-                self._say(*handlers.refused(order.said, reason), order, span)
-        self._settle(state.stream, order.said.order, state.shard)
+                self._say(*handlers.refused(order, reason), order, span)
+        self._settle(order, state.shard)
 
     def _say(self, event_id: str, said: Event, order: Order | None, span: telemetry.ControlSpan | None) -> None:
         traceparent = span.traceparent if span else order.traceparent if order else None
         self._publisher.publish(said, event_id, cause=order.id if order else None, traceparent=traceparent)
 
-    def _order(self, stream: str, order: str) -> Order | None:
+    def _order(self, switch: ModelSwitched) -> Order | None:
         with self._catalogue.lock:
-            return self._catalogue.rollouts(stream).orders.get(order)
+            return self._catalogue.rollouts(switch.stream).of(switch)
 
-    def _settle(self, stream: str, order: str, shard: int) -> None:
+    def _settle(self, order: Order, shard: int) -> None:
         with self._catalogue.lock:
-            handlers.settle(self._catalogue.rollouts(stream), order, shard)
+            handlers.settle(self._catalogue.rollouts(order.said.stream), order, shard)

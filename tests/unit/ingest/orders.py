@@ -9,6 +9,7 @@ from services.ingest.handlers import Order
 from tests.unit.ingest.world import NOW, SECOND
 from tidemill.events.governance import RolloutOrdered
 from tidemill.events.serving import ModelPrepared, ModelRefused
+from tidemill.models.rollout import content_of
 from tidemill.spec import Bundle, ModelSpec
 from tidemill.trust import dsse, keys
 from tidemill.trust.statement import Decision, Statement
@@ -60,12 +61,12 @@ def heard(said: RolloutOrdered, fresh: bool = True) -> Order:
 def prepared(said: RolloutOrdered, *partitions: int) -> ModelPrepared:
     return ModelPrepared(
         stream=said.stream, model=said.model, version=said.version, artifact=said.artifact, rollout=said.rollout, order=said.order,
-        worker="w", partitions=list(partitions),
+        worker="w", partitions=list(partitions), content=content_of(said),
     )  # fmt: skip
 
 
 def declined(said: RolloutOrdered, reason: str) -> ModelRefused:
     return ModelRefused(
         stream=said.stream, model=said.model, version=said.version, artifact=said.artifact, rollout=said.rollout, order=said.order,
-        worker="w", reason=reason,
+        worker="w", reason=reason, content=content_of(said),
     )  # fmt: skip

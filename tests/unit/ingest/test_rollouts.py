@@ -102,6 +102,19 @@ def test_a_lower_number_than_the_logs_is_refused_once_and_never_for_an_old_order
     assert reasons(ready(root, rollouts(ordered(root, rollout=5, order="o5")), after)) == []
 
 
+def test_a_forged_order_under_the_id_of_a_genuine_one_takes_nothing_from_it(root: Path) -> None:
+    forged, genuine = ordered(root, signer="mallory"), ordered(root)
+    heard_of = rollouts(forged, genuine)
+    handlers.on_model_refused(declined(forged, "unknown-approver"), heard_of)
+    found = ready(root, heard_of)
+    assert [switch.event.envelopes for switch in found.switches] == [genuine.envelopes]
+    assert [(order.said, reason) for order, reason in found.refused] == [(forged, "unknown-approver")]
+    after = state()
+    after.switches["m"] = Switched(found.switches[0].event, 7)
+    assert reasons(ready(root, heard_of, after)) == ["stale-rollout"]
+    assert handlers.refused(heard(forged), "x")[0] != handlers.refused(heard(genuine), "x")[0]
+
+
 def test_what_serving_refuses_is_refused(root: Path) -> None:
     order = ordered(root)
     heard_of = Rollouts()
@@ -112,7 +125,7 @@ def test_what_serving_refuses_is_refused(root: Path) -> None:
 
 def test_a_settled_order_is_not_heard_again(root: Path) -> None:
     heard_of = rollouts(ordered(root))
-    handlers.settle(heard_of, "o1", 0)
+    handlers.settle(heard_of, heard(ordered(root)), 0)
     handlers.on_rollout_ordered(heard(ordered(root)), heard_of)
     assert ready(root, heard_of) == Ready([], [])
 
@@ -125,7 +138,7 @@ def test_each_shard_has_its_own_answer_to_an_order(root: Path) -> None:
     heard_of = rollouts(ordered(root), shards=(0, 1))
     for shard in (0, 1):
         assert len(ready(root, heard_of, of_shard(shard), shards=2).switches) == 1
-        handlers.settle(heard_of, "o1", shard)
+        handlers.settle(heard_of, heard(ordered(root)), shard)
         assert ready(root, heard_of, of_shard(shard), shards=2) == Ready([], [])
     later = ordered(root, order="o2", rollout=2)
     handlers.on_rollout_ordered(heard(later), heard_of)

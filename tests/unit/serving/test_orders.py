@@ -21,7 +21,7 @@ from tidemill.bus.running import Running
 from tidemill.events.envelope import Envelope
 from tidemill.events.governance import RolloutOrdered
 from tidemill.events.serving import ModelPrepared, ModelRefused
-from tidemill.models.rollout import Roster
+from tidemill.models.rollout import Roster, content_of
 
 SHARED = (
     "stream",
@@ -136,6 +136,13 @@ def test_what_is_not_decided_is_refused_and_never_loaded(trust: Trust, lie: dict
     (said,) = site.run(lambda: [order(trust, 1, 1, lie)], list)
     assert isinstance(said, ModelRefused)
     assert len(site.scorers) == 0
+
+
+def test_a_forged_order_under_the_id_of_a_genuine_one_takes_nothing_from_it(trust: Trust) -> None:
+    forged, genuine = order(trust, 1, 1, {"verdict": "reject"}), order(trust, 1, 1)
+    said = Site(trust).run(lambda: [forged], list, lambda: [genuine], list)
+    assert [type(one) for one in said] == [ModelRefused, ModelPrepared]
+    assert [one.content for one in said] == [content_of(forged), content_of(genuine)]
 
 
 def test_what_an_order_has_prepared_is_kept_until_the_stream_switches_or_a_newer_order_comes(trust: Trust) -> None:

@@ -43,6 +43,9 @@ RATE, SECONDS = 500, 30
 """Of the latency part: events per second, seconds."""
 WARM = RATE * 10
 """Of these, the first ones do not count: a broker that has just started compiles itself meanwhile."""
+LINGER = "5"
+"""`linger.ms` of the services' producers, in ms."""
+RAW_WARM = "raw-warm"
 DATA_PLANE = "ingest,feature-store,serving"
 PEERS = ROOT / "benchmarks" / "peers"
 
@@ -104,7 +107,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     hop = feature_hop(bench, departures["hops"])
     our_latency = latency_ours(bench)
     with bench.up("--no-services") as settings:
-        make(settings, "raw-warm")
+        make(settings, RAW_WARM)
         raw_hop = raw_rate(settings)
         raw_latency = latency_raw(settings)
         without_linger = latency_raw(settings, linger="0")
@@ -198,7 +201,7 @@ def latency_ours(bench: Bench) -> dict[str, float]:
     return {"p50": p50, "p99": p99}
 
 
-def latency_raw(settings: Settings, linger: str = "5") -> dict[str, float]:
+def latency_raw(settings: Settings, linger: str = LINGER) -> dict[str, float]:
     """The same records over three raw hops, each its own process."""
     names = [f"raw-hop-{number}-linger-{linger}" for number in range(4)]
     make(settings, *names)
@@ -277,10 +280,11 @@ def check(settings: Settings) -> None:
 
 
 @contextmanager
-def loop(settings: Settings, *words: str, linger: str = "5") -> Iterator[None]:
+def loop(settings: Settings, *words: str, linger: str = LINGER) -> Iterator[None]:
     """One raw pass-through process."""
     command = [sys.executable, str(PEERS / "raw_loop.py"), *words]
-    process = subprocess.Popen(command, env={**os.environ, "PIPELINE_BOOTSTRAP": settings.kafka, "PIPELINE_LINGER": linger})
+    told = {"PIPELINE_BOOTSTRAP": settings.kafka, "PIPELINE_LINGER": linger, "PIPELINE_WARM": RAW_WARM}
+    process = subprocess.Popen(command, env={**os.environ, **told})
     try:
         yield
     finally:

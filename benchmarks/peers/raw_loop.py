@@ -1,6 +1,6 @@
 """The raw confluent-kafka pass-through: consume, produce, nothing else, with the settings that the services use.
 
-`PIPELINE_LINGER` (ms) may take the place of their `linger.ms`.
+`PIPELINE_LINGER` is the `linger.ms`, `PIPELINE_WARM` a topic for a first record before anything is timed.
 
 Arguments: source, sink, and optionally a topic that holds what is to be written instead of what was read, record by record: so that
 this loop appends the same bytes as a service whose records are larger than those that it reads.
@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 BOOTSTRAP = os.environ["PIPELINE_BOOTSTRAP"]
+LINGER = os.environ["PIPELINE_LINGER"]
+WARM = os.environ["PIPELINE_WARM"]
 AT_ONCE = 4_000
-WARM = "raw-warm"
 
 
 def main(source: str, sink: str, instead: str = "") -> None:
@@ -25,7 +26,7 @@ def main(source: str, sink: str, instead: str = "") -> None:
     producer = Producer(
         {
             "bootstrap.servers": BOOTSTRAP, "enable.idempotence": True, "enable.gapless.guarantee": True, "acks": "all",
-            "message.timeout.ms": 0, "linger.ms": float(os.environ.get("PIPELINE_LINGER", "5")), "compression.type": "lz4",
+            "message.timeout.ms": 0, "linger.ms": LINGER, "compression.type": "lz4",
             "compression.level": 1, "batch.size": 1_000_000, "queue.buffering.max.messages": 200_000,
             "queue.buffering.max.kbytes": 65_536, "socket.nagle.disable": True,
         }

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from services.ingest.adapters.control import Catalogue, Listener
 from services.ingest.adapters.door import Door
+from services.ingest.adapters.log import LOG
 from services.ingest.adapters.replies import Replies
 from services.ingest.api import router
 from services.ingest.settings import Limits
@@ -42,7 +43,7 @@ class Ingest:
         self._catalogue = Catalogue()
         self._replies = Replies(settings, registry)
         self._workers: dict[Place, Worker] = {}
-        self._logs = rf"^log\.({settings.streams})$"
+        self._logs = LOG.pattern(settings.streams)
         self._group: Consumer = member(settings, "ingest", [self._logs])
         self._listener = Listener(settings, registry, self._catalogue)
         self._door = Door(settings, limits, self._catalogue, self._replies)
@@ -128,10 +129,10 @@ def build(settings: Settings, limits: Limits | None = None) -> Ingest:
 def main(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; SystemExit(1) when something fails."""
     telemetry.setup("ingest", settings)
-    ingest = build(settings)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ingest.stop.set())
     try:
+        ingest = build(settings)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ingest.stop.set())
         ingest.run()
     except Exception as error:
         logger.critical("stopped", exc_info=error)

@@ -33,10 +33,9 @@ class Input:
     name: str
     log: bool = False
 
-    @property
-    def pattern(self) -> str:
-        """The subscription that librdkafka takes."""
-        return rf"^{self.name}\..+"
+    def pattern(self, streams: str) -> str:
+        """The subscription that librdkafka takes, for the streams that a regular expression matches."""
+        return rf"^{self.name}\.({streams})$"
 
 
 @dataclass(frozen=True, slots=True)

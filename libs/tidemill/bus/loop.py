@@ -71,18 +71,20 @@ def run(
     the service's HTTP door.
     """
     telemetry.setup(fold.name, settings)
-    loop = Loop(fold, settings, pace or Pace(snapshot_seconds=settings.snapshot_seconds))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: loop.running.stop.set())
-    door = open_door(loop.health, settings, doors(loop.running))
     try:
-        with_sidecars(loop.running, sidecars, loop.go)
+        loop = Loop(fold, settings, pace or Pace(snapshot_seconds=settings.snapshot_seconds))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: loop.running.stop.set())
+        door = open_door(loop.health, settings, doors(loop.running))
+        try:
+            with_sidecars(loop.running, sidecars, loop.go)
+        finally:
+            if door is not None:
+                door.close()
     except Exception as error:
         log.critical("stopped", exc_info=error)
         raise SystemExit(1) from None
     finally:
-        if door is not None:
-            door.close()
         telemetry.shutdown()
 
 
@@ -95,7 +97,7 @@ class Loop(Generic[State]):
         self._inputs = {source.name: source for source in fold.inputs}
         self._workers: dict[Shard, Worker[State]] = {}
         self.running: Final[Running[State]] = Running(threading.Event(), self._workers)
-        self._patterns = [rf"^{name}\.({settings.streams})$" for name in self._inputs]
+        self._patterns = [source.pattern(settings.streams) for source in fold.inputs]
         self._consumer = member(settings, fold.name, self._patterns, pace.gather)
         self._sender = gapless(settings, fold.name, [output.template for output in fold.outputs.values()])
         self._lookup = Lookup(browser(settings, fold.name))

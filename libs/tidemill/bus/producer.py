@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 MAX_BYTES: Final = 10_485_760
 """The largest record that any topic takes (a dead letter that holds the largest raw record)."""
-
-
 FEW: Final = 500
 """Records in a turn below which the process has time to wait for the broker."""
 SOON: Final = 0.02
@@ -61,8 +59,10 @@ class Sender:
         self.check()
         produce, count = self.producer.produce, len(values)
         calls: list[Callable[..., None] | None] = [None] * count
-        for at in {count - 1, *(told or ())} if count else ():
-            calls[at] = partial(self._delivered, (told or {}).get(at))
+        if count:
+            calls[-1] = partial(self._delivered, None)
+        for at, hear in (told or {}).items():
+            calls[at] = partial(self._delivered, hear)
         for key, value, head, call in zip(keys, values, headers or [None] * count, calls, strict=True):
             try:
                 produce(topic, value, key, partition, call, None, 0, head)  # type: ignore[arg-type]

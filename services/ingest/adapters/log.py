@@ -25,6 +25,7 @@ from tidemill.events.registry import Registry
 if TYPE_CHECKING:
     from tidemill.settings import Settings
 
+LOG: Final = Input("log", log=True)
 LONG: Final = 1.0
 """Seconds for an acknowledgement after which to say that it is waited for."""
 
@@ -139,7 +140,7 @@ class LogReader:
                 raise Transient(f"the broker has been silent for {reading.PATIENCE:.0f} s in the middle of {self.topic}")
             messages = [message for message in reading.good(taken) if (message.offset() or 0) < end]
             if messages:
-                batch, place = intake(Input("log", log=True), self.topic, self._shard, messages, place)
+                batch, place = intake(LOG, self.topic, self._shard, messages, place)
                 if batch is not None:
                     yield batch
         self._consumer.unassign()

@@ -84,7 +84,7 @@ class Relay:
             raise Transient(f"{lost.topic} did not take {lost.id}: {answers.get(lost.number)}")
 
     def _producer(self) -> Producer:
-        return Producer({**configuration(self._settings, self._name), "linger.ms": 0})
+        return Producer(configuration(self._settings, self._name))
 
 
 def _answer(answers: dict[int, KafkaError | None], number: int) -> Callable[[KafkaError | None, Any], None]:

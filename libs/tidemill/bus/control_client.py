@@ -11,10 +11,11 @@ No group, no commits: who follows keeps its own state and reads the topics again
 
 from __future__ import annotations
 
+import heapq
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from types import TracebackType
@@ -160,7 +161,7 @@ class Follower:
         self._pending += take(self._consumer, 1000, 0 if self._pending else timeout)
         heard = [found for message in self._pending if (found := self._read(message))]
         self._pending = []  # only now: where the registry was away, the next poll tries them again
-        return sorted(heard, key=lambda one: one.at)  # stable: offsets of one topic stay in order
+        return in_order(heard)
 
     def close(self) -> None:
         """Leave the broker."""
@@ -198,7 +199,15 @@ def read_all(
     names = sorted({topic_name(kind, stream) for kind in kinds})
     messages = chain.from_iterable(batch for topic in names for batch in read_to_end(settings, topic))
     heard = (_decode(message, registry, tuple(kinds)) for message in messages)
-    return sorted((one for one in heard if one), key=lambda one: one.at)
+    return in_order(one for one in heard if one)
+
+
+def in_order(heard: Iterable[Heard]) -> list[Heard]:
+    """By the broker's time, which is in ms, then by the speakers' own; what stands in one partition stays in its order."""
+    places: dict[tuple[str, int], list[Heard]] = {}
+    for one in heard:
+        places.setdefault((one.topic, one.partition), []).append(one)
+    return list(heapq.merge(*places.values(), key=lambda one: (one.at, one.envelope.time or 0)))
 
 
 def _decode(message: Message, registry: Registry, kinds: tuple[type[Event], ...]) -> Heard | None:

@@ -83,8 +83,8 @@ def seat(settings: Settings, bundle: Bundle, model: bytes, trust: Path) -> None:
     store = Store(settings.store_url)
     digest, report, expires = store.put_tree(files), store.put(b"{}"), (time.time_ns() // 1000) + 10**12
     decision = Decision(
-        stream=stream, model=MODEL, version=1, report=report, action="promote", rollout=1, approval=f"bench-{stream}",
-        requester="nobody", author="nobody", expires=expires, reason="benchmark",
+        stream=stream, model=MODEL, version=1, report=report, action="promote", rollout=1, effective_at=0,
+        approval=f"bench-{stream}", run="bench", requester="nobody", author="nobody", expires=expires, reason="benchmark",
     )  # fmt: skip
     envelope = dsse.sign(Statement.of(digest, decision).text().encode(), keys.load_private(trust / "private" / f"{NAME}.pem"), NAME)
     order = RolloutOrdered(

@@ -230,13 +230,13 @@ def seat(settings: Settings, bundle: Bundle, at: int, private: Path) -> None:
     stream, store = bundle.stream.stream, Store(settings.store_url)
     artifact, report, expires = store.put_tree(trees(bundle)), store.put(b"{}"), time.time_ns() // 1000 + 10**12
     shared: dict[str, Any] = {
-        "stream": stream, "model": MODEL, "version": 1, "report": report, "action": "promote", "rollout": 1, "approval": "a1",
-        "requester": "bob", "author": "bob", "expires": expires,
+        "stream": stream, "model": MODEL, "version": 1, "report": report, "action": "promote", "rollout": 1,
+        "effective_at": at, "approval": "a1", "run": "r1", "requester": "bob", "author": "bob", "expires": expires,
     }  # fmt: skip
     statement = Statement.of(artifact, Decision(**shared, reason="chaos")).text().encode()
     envelope = dsse.sign(statement, keys.load_private(private / f"{APPROVER}.pem"), APPROVER)
     order = RolloutOrdered(
-        **shared, order="o1", run="r1", artifact=artifact, fallback=None, group=GROUP, required=1, effective_at=at, envelopes=[envelope],
+        **shared, order="o1", artifact=artifact, fallback=None, group=GROUP, required=1, envelopes=[envelope],
     )  # fmt: skip
     with Follower(settings, [SwitchAppended], "begin") as follower, Publisher(settings, "test") as publisher:
         publisher.publish(order)

@@ -52,7 +52,7 @@ def switches(stream: Stream, shard: int = 0) -> list[int]:
 
 
 def test_a_switch_stands_at_its_time_in_a_replay_and_is_said_once_whoever_dies(stream: Stream, tmp_path: Path) -> None:
-    order = orders.ordered(tmp_path, stream.name, effective_at=START + 50 * SECOND, expires=LATER)
+    order = orders.ordered(tmp_path, stream.name, effective=START + 50 * SECOND, expires=LATER)
     for source in ("a", "b"):
         stream.send(source, [stream.promise(source, START)])
     life = stream.start().ready()
@@ -84,6 +84,7 @@ def test_decisions_that_do_not_hold_change_nothing(stream: Stream, tmp_path: Pat
         ({"signer": "training"}, "self-signed"),
         ({"expires": START}, "expired"),
         ({"artifact": "sha256:" + "00" * 32}, "other-subject"),
+        ({"effective_at": START + SECOND}, "other-subject"),
     ]
     for n, (over, _) in enumerate(cases, 1):
         order = orders.ordered(tmp_path, stream.name, rollout=n, order=f"o{n}", **{"expires": LATER} | over)

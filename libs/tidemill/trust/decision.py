@@ -23,7 +23,9 @@ class Subject:
     report: str
     action: str
     rollout: int
+    effective_at: int
     approval: str
+    run: str
 
     @classmethod
     def of(cls, claim: ApprovalRequested | RolloutOrdered | ModelSwitched) -> Subject:
@@ -81,18 +83,7 @@ def verify_one(
 
 
 def _about(decided: statement.Statement, subject: Subject) -> None:
-    predicate = decided.predicate
-    claimed = Subject(
-        predicate.stream,
-        predicate.model,
-        predicate.version,
-        decided.artifact,
-        predicate.report,
-        predicate.action,
-        predicate.rollout,
-        predicate.approval,
-    )
     for name in Subject.__dataclass_fields__:
-        signed, wanted = getattr(claimed, name), getattr(subject, name)
+        signed, wanted = getattr(decided if name == "artifact" else decided.predicate, name), getattr(subject, name)
         if signed != wanted:
             raise Refused("other-subject", f"the signed decision says {name} {signed!r}, the order says {wanted!r}")

@@ -14,7 +14,7 @@ class _Frozen(BaseModel):
 
 
 class Decision(_Frozen):
-    """The predicate: what exactly is decided. `expires` is wall-clock time in microseconds since the epoch."""
+    """The predicate: what exactly is decided, and as of when. `effective_at` is event time, `expires` wall-clock time; both us."""
 
     stream: str
     model: str
@@ -22,7 +22,9 @@ class Decision(_Frozen):
     report: str
     action: str
     rollout: int
+    effective_at: int
     approval: str
+    run: str
     requester: str
     author: str
     expires: int

@@ -36,20 +36,27 @@ def generate(root: Path) -> Path:
 
 
 def ordered(
-    root: Path, stream: str = "world", signer: str = "ann", order: str = "o1", rollout: int = 1, expires: int = EXPIRES, **over: Any
+    root: Path,
+    stream: str = "world",
+    signer: str = "ann",
+    order: str = "o1",
+    rollout: int = 1,
+    expires: int = EXPIRES,
+    effective: int = 0,
+    **over: Any,
 ) -> RolloutOrdered:
     """An order whose decision `signer` has signed; `over` changes the order behind the signer's back."""
     artifact, report = "sha256:" + f"{rollout:02x}" * 32, "sha256:" + "cd" * 32
     decision = Decision(
-        stream=stream, model="m", version=rollout, report=report, action="promote", rollout=rollout, approval=f"p{rollout}",
-        requester="training", author="carol", expires=expires, reason="",
+        stream=stream, model="m", version=rollout, report=report, action="promote", rollout=rollout, effective_at=effective,
+        approval=f"p{rollout}", run=f"r{rollout}", requester="training", author="carol", expires=expires, reason="",
     )  # fmt: skip
     text = Statement.of(artifact, decision).decided("approve", "looks right").text()
     envelope = dsse.sign(text.encode(), keys.load_private(root / "private" / f"{signer}.pem"), signer)
     said = {
         "order": order, "stream": stream, "model": "m", "version": rollout, "run": f"r{rollout}", "artifact": artifact, "report": report,
         "action": "promote", "rollout": rollout, "fallback": None, "group": "ops-review", "required": 1, "requester": "training",
-        "author": "carol", "approval": f"p{rollout}", "effective_at": 0, "expires": expires, "envelopes": [envelope],
+        "author": "carol", "approval": f"p{rollout}", "effective_at": effective, "expires": expires, "envelopes": [envelope],
     }  # fmt: skip
     return RolloutOrdered.model_validate(said | over)
 

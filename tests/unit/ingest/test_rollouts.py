@@ -67,6 +67,8 @@ def test_what_serving_prepared_for_another_artifact_does_not_count(root: Path) -
         ({"signer": "training"}, "self-signed"),
         ({"artifact": "sha256:" + "00" * 32}, "other-subject"),
         ({"version": 9}, "other-subject"),
+        ({"effective_at": 1}, "other-subject"),
+        ({"run": "r9"}, "other-subject"),
         ({"model": "n"}, "unknown-model"),
         ({"action": "explode"}, "unknown-action"),
         ({"envelopes": []}, "too-few-approvers"),

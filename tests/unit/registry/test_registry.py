@@ -119,8 +119,8 @@ def requested(version: int) -> ApprovalRequested:
 def decided(root: Path, verdict: Any, signer: str = "ann", signed: Any = None, **over: Any) -> ApprovalDecided:
     """What became of `requested(1)`; `over` changes the statement that `signer` signs, `signed` its verdict."""
     decision = Decision(
-        **{"stream": "s", "model": "m", "version": 1, "report": "sha256:b", "action": "promote", "rollout": 1, "approval": "p",
-           "requester": "x", "author": "y", "expires": 10} | over,
+        **{"stream": "s", "model": "m", "version": 1, "report": "sha256:b", "action": "promote", "rollout": 1, "effective_at": 5,
+           "approval": "p", "run": "r1", "requester": "x", "author": "y", "expires": 10} | over,
     )  # fmt: skip
     said = Statement.of("sha256:a", decision).decided(signed or ("approve" if verdict == "approved" else "reject"), "because")
     envelope = dsse.sign(said.text().encode(), keys.load_private(root / "private" / f"{signer}.pem"), signer)

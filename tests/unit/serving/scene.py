@@ -121,7 +121,8 @@ class Trust:
         artifact, report = f"sha256:{version:064x}", "sha256:" + "f" * 64
         decision = Decision(
             **{"stream": "small", "model": "m", "version": version, "report": report, "action": "promote", "rollout": rollout,
-               "approval": f"p{rollout}", "requester": "training", "author": "carol", "expires": 2**60, "reason": "fine"} | (lie or {}),
+               "effective_at": 0, "approval": f"p{rollout}", "run": f"r{rollout}", "requester": "training", "author": "carol",
+               "expires": 2**60, "reason": "fine"} | (lie or {}),
         )  # fmt: skip
         key = keys.load_private(self.root / "private" / "ann.pem")
         envelope = dsse.sign(Statement.of(artifact, decision).text().encode(), key, "ann")

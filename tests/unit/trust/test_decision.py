@@ -16,7 +16,9 @@ from tidemill.trust import dsse, keys
 from tidemill.trust.decision import Policy, Subject, verify
 from tidemill.trust.statement import Decision, Statement
 
-SUBJECT = Subject("flights", "late-arrival", 3, "sha256:" + "ab" * 32, "sha256:" + "cd" * 32, "promote", 7, "approval-1")
+SUBJECT = Subject(
+    "flights", "late-arrival", 3, "sha256:" + "ab" * 32, "sha256:" + "cd" * 32, "promote", 7, 50, "approval-1", "run-1"
+)
 POLICY = Policy("ops-review", 1)
 EXPIRES = 1_000
 
@@ -43,7 +45,9 @@ def statement(verdict: str = "approve", requester: str = "training", author: str
         report=subject.report,
         action=subject.action,
         rollout=subject.rollout,
+        effective_at=subject.effective_at,
         approval=subject.approval,
+        run=subject.run,
         requester=requester,
         author=author,
         expires=EXPIRES,
@@ -87,6 +91,8 @@ def test_a_forged_signature_under_a_known_name_decides_nothing(trust: Path) -> N
         ("action", "revoke"),
         ("model", "other"),
         ("stream", "other"),
+        ("effective_at", 49),
+        ("run", "run-0"),
     ],
 )
 def test_a_decision_about_something_else_cannot_be_replayed(trust: Path, field: str, value: object) -> None:

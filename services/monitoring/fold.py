@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import fastavro
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from services.monitoring.kinds import Kind
@@ -62,9 +63,8 @@ class Monitoring:
         """`ring` are this process's own pinned keys; `code` is the digest of the fold's code."""
         self._schemas, self._store, self._code = schemas, store, code
         self._kinds: dict[int, Kind] = {}
-        self._references: dict[str, Reference] = {}
         self._ids: dict[type[Event], int] = {}
-        self._known = Known(self._kinds, self._references, ring, _reader(Decoder(Prediction.SCHEMA)))
+        self._known = Known(self._kinds, ring, _reader(Decoder(Prediction.SCHEMA)))
 
     def digest(self, state: State) -> str:
         """Code and spec."""
@@ -83,7 +83,7 @@ class Monitoring:
             return
         ids = wire.schema_ids(batch.values)
         self._learn(np.unique(ids).tolist())
-        self._refer(state, ids, batch.values)
+        self._refer(state, self._named(ids, batch.values))
 
     def step(self, state: State, batch: Batch) -> tuple[State, list[fold.Rows]]:
         """See `step.step`; what it says becomes records here."""
@@ -111,7 +111,7 @@ class Monitoring:
         bundle = state.roster.bundle
         if bundle is not None:
             self._learn([number for name, number in bundle.ids.items() if name.startswith(("vector:", "tidemill.features."))])
-        self._refer(state, state.ids, state.values)
+        self._refer(state)
         return state
 
     def _learn(self, ids: Sequence[int]) -> None:
@@ -119,15 +119,24 @@ class Monitoring:
             if number >= 0 and number not in self._kinds:
                 self._kinds[number] = Kind.of(self._schemas.schema(number))
 
-    def _refer(self, state: State, ids: np.ndarray[Any, np.dtype[np.int64]], values: Sequence[bytes]) -> None:
-        """Load the references that the roster and the switches among these records name."""
+    def _refer(self, state: State, coming: Collection[str] = ()) -> None:
+        """Have the references of the champions, and of the artifacts that waiting and `coming` switches name; let go of all others."""
+        champions = {watch.champion for watch in state.watches.values() if watch.champion}
+        wanted = sorted(champions | set(coming) | self._named(state.ids, state.values))
+        had = state.references
+        state.references = {digest: had[digest] if digest in had else self._reference(digest) for digest in wanted}
+
+    def _named(self, ids: npt.NDArray[np.int64], values: Sequence[bytes]) -> set[str]:
+        """The artifacts that the switches among these records name."""
         switches = [number for number, kind in self._kinds.items() if kind.name == ModelSwitched.full_name()]
-        named = [_artifact(values[at]) for at in np.flatnonzero(np.isin(ids, switches)).tolist()]
-        for digest in {*state.roster.artifacts(), *named} - self._references.keys():
-            try:
-                self._references[digest] = Reference.from_json(artifact.part(self._store.get_tree(digest), artifact.REFERENCE))
-            except Rejected as error:  # a switch may name anything; without a reference there is no drift to tell
-                log.error("no reference", extra={"artifact": digest, "reason": error.reason, "why": error.message})
+        return {_artifact(values[at]) for at in np.flatnonzero(np.isin(ids, switches)).tolist()}
+
+    def _reference(self, digest: str) -> Reference | None:
+        try:
+            return Reference.from_json(artifact.part(self._store.get_tree(digest), artifact.REFERENCE))
+        except Rejected as error:  # a switch may name anything; without a reference there is no drift to tell
+            log.error("no reference", extra={"artifact": digest, "reason": error.reason, "why": error.message})
+            return None
 
     def _rows(self, state: State, kind: type[Said], said: list[Any]) -> fold.Rows:
         name = kind.ce_type()

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.monitoring.drift import Drift
+from tidemill.models.reference import Reference
 from tidemill.models.rollout import Roster
 
 SCORES: Final = np.dtype([("position", "<f8"), ("version", "<i8"), ("score", "<f8")])
@@ -71,6 +72,10 @@ class State:
     values: list[bytes] = field(default_factory=list)
     """Feature records that wait for predictions, with their schema ids."""
     seqs: dict[str, int] = field(default_factory=dict)
+    references: dict[str, Reference | None] = field(default_factory=dict)
+    """By artifact, those of the champions and of the versions that waiting switches name; None where there is none to be had. They are
+    loaded again after a restart.
+    """
 
     def watch(self, model: str) -> Watch:
         """The state of a model."""

@@ -24,7 +24,6 @@ from tidemill.errors import Refused
 from tidemill.events import wire
 from tidemill.events.identity import hash64
 from tidemill.events.log import ModelSwitched, Progressed, SpecAdopted
-from tidemill.models.reference import Reference
 from tidemill.spec.model import ModelSpec
 from tidemill.trust.keys import KeyRing
 
@@ -37,10 +36,9 @@ I8 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Known:
-    """What the fold looks up: kinds of feature records, references of artifacts, pinned keys, the decoder of predictions."""
+    """What the fold looks up: kinds of feature records, pinned keys, the decoder of predictions."""
 
     kinds: Mapping[int, Kind]
-    references: Mapping[str, Reference]
     ring: KeyRing
     predictions: Callable[[list[bytes]], Mapping[str, Rows]]
     """Framed predictions -> SCORES rows by model, in order."""
@@ -126,7 +124,7 @@ def _fold(state: State, known: Known, begin: int, end: int) -> list[Said]:
             at = max(at, min(until, end))
             if at < end:
                 position = int(times["position"][at - begin])
-                said += [(position, fact) for fact in _close(known, model, watch, Closing(state.stream, state.partition, position))]
+                said += [(position, fact) for fact in _close(state, known, model, position)]
     return [fact for _, fact in sorted(said, key=lambda one: one[0])]
 
 
@@ -149,7 +147,7 @@ def _collect(state: State, known: Known, model: ModelSpec, watch: Watch, begin: 
     watch.waiting = np.concatenate([watch.waiting, _waiting(scored, shadows)])
     places = _vectors_of(state, known, model, begin, end)
     vectors = zip(state.ids[places].tolist(), [state.values[at] for at in places.tolist()], strict=True)
-    watch.drift.add(vectors, known.references.get(watch.champion), known.kinds)
+    watch.drift.add(vectors, state.references.get(watch.champion), known.kinds)
     _label(state, known, model, watch, begin, end)
 
 
@@ -194,10 +192,12 @@ def _resolve(watch: Watch, rows: Rows, labelled: bool) -> None:
     watch.waiting = np.delete(watch.waiting, places[there])
 
 
-def _close(known: Known, model: ModelSpec, watch: Watch, closing: Closing) -> list[Said]:
-    reference = known.references.get(watch.champion)
+def _close(state: State, known: Known, model: ModelSpec, position: int, ended: bool = False) -> list[Said]:
+    """Close a model's open window at a position of the log."""
+    watch = state.watch(model.model)
+    reference = state.references.get(watch.champion)
     watch.drift.count(reference, known.kinds)
-    return close(watch, model, closing, reference)
+    return close(watch, model, Closing(state.stream, state.partition, position, ended), reference)
 
 
 def _turn(state: State, known: Known, name: str, value: bytes) -> list[Said]:
@@ -244,7 +244,7 @@ def _progress(state: State, known: Known, time: int, position: int, ended: bool)
         if watch.begin is None:
             watch.begin = time // window * window
         while watch.begin + window <= time:
-            said += _close(known, model, watch, Closing(state.stream, state.partition, position))
+            said += _close(state, known, model, position)
         if ended:
-            said += _close(known, model, watch, Closing(state.stream, state.partition, position, ended=True))
+            said += _close(state, known, model, position, ended=True)
     return said

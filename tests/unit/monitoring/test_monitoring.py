@@ -14,6 +14,7 @@ from services.monitoring.fold import Monitoring
 from tests.unit.serving import scene
 from tests.unit.serving.scene import SWITCHES, WINDOW, Trust, features, pairs, serve
 from tidemill.bus.fold import Batch
+from tidemill.errors import Rejected
 from tidemill.events import wire
 from tidemill.events.base import Event
 from tidemill.events.monitoring import AlertCleared, AlertRaised, WindowClosed
@@ -143,3 +144,24 @@ def test_state_is_plain_arrays(trust: Trust) -> None:
     fold = Monitoring(scene.Schemas(), scene.Store(), trust.ring, "code")
     snapshot = fold.dump(fold.initial("small", 0))
     assert all(isinstance(array, np.ndarray) for array in snapshot.arrays.values())
+
+
+def test_references_are_kept_for_the_champion_alone_and_a_missing_one_is_asked_for_once(trust: Trust) -> None:
+    asked: list[str] = []
+
+    class Store(scene.Store):
+        def get_tree(self, digest: str) -> dict[str, bytes]:
+            asked.append(digest)
+            if digest.endswith("1"):
+                raise Rejected("no-artifact", "nobody has it")
+            return super().get_tree(digest)
+
+    fold = Monitoring(scene.Schemas(), Store(), trust.ring, "code")
+    state = fold.initial("small", 0)
+    for batch in shuffled(inputs(trust).topics(20), 1):
+        fold.prepare(state, batch)
+        state, _ = fold.step(state, batch)
+    fold.prepare(state, next(batch for batch in inputs(trust).topics(1)[0]))
+    first, second = (f"sha256:{version:064x}" for version in (1, 2))
+    assert list(state.references) == [second]
+    assert sorted(asked) == [first, second]

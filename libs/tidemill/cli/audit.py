@@ -59,7 +59,7 @@ def _from_topic(settings: Settings) -> list[AuditAppended]:
 
 
 def _from_file(file: Path) -> Iterable[AuditAppended]:
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    for number, line in enumerate(file.read_bytes().splitlines(), 1):
         try:
             yield AuditAppended.model_validate(json.loads(line))
         except (ValueError, ValidationError) as error:

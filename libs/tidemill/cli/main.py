@@ -89,8 +89,11 @@ def main() -> None:
     try:
         app()
     except TidemillError as error:
-        sys.stderr.write(f"tidemill: {error}\n")
-        sys.exit(1)
+        sys.exit(f"tidemill: {error}")
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.exit(f"tidemill: {error.filename}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,10 @@ def read(folder: Path, file: str) -> Document:
         document.content = _build(node, (), document) if node else None
     except FileNotFoundError:
         raise SpecErrors([SpecError(file, 1, "-", f"is not in {folder}", "every use case has this file")]) from None
+    except OSError as error:
+        raise SpecErrors(
+            [SpecError(file, 1, "-", f"cannot be read in {folder}: {error.strerror}", "name a use case's folder")]
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or error

@@ -239,6 +239,8 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 def test_a_folder_without_a_stream_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(SpecErrors, match=r"stream.yaml:1: is not in "):
         load(tmp_path)
+    with pytest.raises(SpecErrors, match=r"stream.yaml:1: cannot be read in .*name a use case's folder"):
+        load(FLIGHTS / "stream.yaml")
 
 
 def test_a_check_is_a_rule_that_nulls_pass() -> None:

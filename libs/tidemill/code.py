@@ -1,4 +1,4 @@
-"""Which code made something: a digest over the files of packages."""
+"""Which code made something: a digest over the files of packages, and the short form of a digest."""
 
 from __future__ import annotations
 
@@ -18,6 +18,16 @@ def code_digest(*packages: str) -> str:
             digest.update(f"{name}\0".encode())
             digest.update(hashlib.sha256(file.read_bytes()).digest())
     return f"sha256:{digest.hexdigest()}"
+
+
+def mark(digest: str) -> int:
+    """The first 8 bytes of a `sha256:...`, little endian: how fixed-width records name it."""
+    return int.from_bytes(bytes.fromhex(digest.removeprefix("sha256:"))[:8], "little")
+
+
+def marked(mark: int) -> str:
+    """The beginning of the digest that a mark stands for, 16 hexadecimal digits."""
+    return mark.to_bytes(8, "little").hex()
 
 
 def _files(package: str) -> Iterator[tuple[str, Path]]:

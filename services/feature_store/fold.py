@@ -11,6 +11,7 @@ from services.feature_store.model import State
 from services.feature_store.rows import HOPS, OUTPUT
 from services.feature_store.step import step
 from tidemill.bus.fold import Batch, Input, OutputTopic, Rows, Snapshot
+from tidemill.code import mark
 from tidemill.errors import Rejected
 from tidemill.events import log, wire
 from tidemill.events.columnar import BadSchema, Decoder
@@ -44,7 +45,7 @@ class FeatureStore:
 
     def initial(self, stream: str, partition: int) -> State:
         """Nothing known yet."""
-        return State(stream)
+        return State(stream, mark(self._code))
 
     def prepare(self, state: State, batch: Batch) -> None:
         """Look up the schemas that the batch's events name and that are not known here yet."""
@@ -73,7 +74,7 @@ class FeatureStore:
 
     def load(self, stream: str, partition: int, snapshot: Snapshot) -> State:
         """The state of `dump`."""
-        meta, state = snapshot.meta, State(stream, snapshot.meta["seq"])
+        meta, state = snapshot.meta, State(stream, mark(self._code), snapshot.meta["seq"])
         if not meta["content"]:
             return state
         plan = compile_text(meta["content"])

@@ -14,6 +14,8 @@ class State:
     """One shard's state. Without a plan (before the first spec) only control records pass."""
 
     stream: str
+    code: int = 0
+    """The mark of the fold's code."""
     seq: int = 0
     """The number of the next record in the output partition."""
     plan: Plan | None = None

@@ -42,7 +42,7 @@ class Schemas:
 
 def rehearse() -> None:
     """Fold a spec, events of each source, and the end; restore what came of it."""
-    spec, store = bundle(), FeatureStore(Schemas(), "rehearsal")
+    spec, store = bundle(), FeatureStore(Schemas(), f"sha256:{0:064x}")
     state, batch = store.initial("rehearsal", 0), events(spec)
     store.prepare(state, batch)
     state, _ = store.step(state, batch)

@@ -83,7 +83,7 @@ def _sources(plan: Plan, batch: Batch, events: I8, decoders: Mapping[int, Decode
 def _vectors(state: State, plan: Plan, batch: Batch, sources: Mapping[str, Events], out: Output) -> None:
     """Fold every table, and say the vectors of all triggers."""
     vectors = {
-        trigger.name: _begin(plan, trigger, batch, sources[trigger.source])
+        trigger.name: _begin(state.code, plan, trigger, batch, sources[trigger.source])
         for trigger in plan.triggers
         if trigger.source in sources
     }
@@ -95,7 +95,7 @@ def _vectors(state: State, plan: Plan, batch: Batch, sources: Mapping[str, Event
             out.vectors(sources[trigger.source].index, vectors[trigger.name], trigger)
 
 
-def _begin(plan: Plan, trigger: TriggerPlan, batch: Batch, events: Events) -> npt.NDArray[np.void]:
+def _begin(code: int, plan: Plan, trigger: TriggerPlan, batch: Batch, events: Events) -> npt.NDArray[np.void]:
     """A trigger's vectors with everything but the windows, which are missing so far."""
     heads = batch.log
     assert heads is not None
@@ -105,7 +105,7 @@ def _begin(plan: Plan, trigger: TriggerPlan, batch: Batch, events: Events) -> np
     rows["position"], rows["stream_time"], rows["known_time"] = batch.offsets[events.index], head["stream"], head["known"]
     rows["event_time"] = events.instants(plan.bundle.stream.sources[trigger.source].time)
     rows["id_hash"] = hash64_many([batch.keys[i] for i in events.index.tolist()])
-    rows["spec"] = plan.bundle.mark
+    rows["spec"], rows["code"] = plan.bundle.mark, code
     for name in trigger.event:
         rows[f"event__{name}"] = events.hashes(name) if known[name].kind == "text" else events.numbers(name)
     for number in trigger.tables:

@@ -29,6 +29,7 @@ from tidemill.events.predictions import Prediction
 from tidemill.models import artifact
 from tidemill.models.reference import Reference
 from tidemill.models.rollout import Roster
+from tidemill.telemetry.references import alert_of, link, traceparent
 from tidemill.trust.keys import KeyRing
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,9 @@ class Monitoring:
 
     name = "monitoring"
     inputs: tuple[Input, ...] = (Input(FEATURES), Input(PREDICTIONS), Input(SHADOWS))
-    outputs: Mapping[str, OutputTopic] = {kind.ce_type(): OutputTopic(kind.ce_type(), tail="scan") for kind in KINDS}
+    outputs: Mapping[str, OutputTopic] = {
+        kind.ce_type(): OutputTopic(kind.ce_type(), tail="scan", own_trace=kind is AlertRaised) for kind in KINDS
+    }
 
     def __init__(self, schemas: Schemas, store: Store, ring: KeyRing, code: str) -> None:
         """`ring` are this process's own pinned keys; `code` is the digest of the fold's code."""
@@ -148,14 +151,20 @@ class Monitoring:
             keys=[fact.kafka_key() for fact in said],
             values=[wire.frame(self._ids[kind], wire.datum(fact)) for fact in said],
             headers=[_headers(state, fact, begin + at) for at, fact in enumerate(said)],
+            links=_raised(said) if kind is AlertCleared else None,
         )
 
 
+def _raised(cleared: Sequence[AlertCleared]) -> Rows:
+    """The spans of the alerts that were cleared."""
+    return np.array([link(traceparent(alert_of(fact.stream, fact.alert))) for fact in cleared], fold.LINK)
+
+
 def _headers(state: State, fact: Said, seq: int) -> envelope.Headers:
-    """The envelope; the event's id follows from its place in the log, so that a repeated one is known."""
+    """The envelope; the event's id follows from its place in the log, so that a repeated one is known. An alert's is the alert's."""
     cause = f"log.{state.stream}[{state.partition}]:{fact.position}"
     subject = f"{fact.model}/{fact.window_end}" + ("" if isinstance(fact, WindowClosed) else f"/{fact.name}")
-    said = event_id(cause, fact.ce_type(), subject)
+    said = fact.alert if isinstance(fact, AlertRaised) else event_id(cause, fact.ce_type(), subject)
     source = f"tidemill/monitoring/{state.stream}"
     return envelope.headers(said, source, fact.ce_type(), fact.window_end, caused_by=cause, seq=seq, position=fact.position)
 

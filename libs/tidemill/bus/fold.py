@@ -51,6 +51,8 @@ class OutputTopic:
     tail: Literal["prefix", "scan"] = "prefix"
     hops: tuple[str, ...] = ("record",)
     """Names for the spans of its rows, see `Rows.hop`."""
+    own_trace: bool = False
+    """Of a `scan` topic: its events begin traces of their own, named by their ids, so that what comes of one later can link to it."""
 
     def topic(self, stream: str) -> str:
         """The topic for one stream."""

@@ -123,14 +123,16 @@ class Trail:
         return _Span(hop, reference, cause or (vector if vector != reference else None), links, attributes)
 
     def _control(self, output: Output, rows: Rows) -> dict[int, _Span]:
-        """The spans of control events that the fold says: all of one cause share a trace."""
+        """The spans of control events that the fold says: all of one cause share a trace, unless they have their own."""
         high = hash64(f"{self.batch.stream}/{self.service}".encode())
         spans = {}
         for at, head in enumerate(rows.headers or ()):
             said = dict(head)
             event, cause = said["ce_id"], int(rows.cause[at]) if rows.cause is not None else -1
-            trace = high << 64 | hash64(said.get(CAUSED_BY, event))
+            trace = high << 64 | hash64(event if output.spec.own_trace else said.get(CAUSED_BY, event))
             links = [self.causes[cause]] if cause in self.causes else []
+            if rows.links is not None and (found := linked(rows.links[at])):
+                links.append(found)
             attributes: Attributes = {"tidemill.stream": self.batch.stream, EVENT_ID: event.decode()}
             reference = Reference(trace, hash64(event))
             spans[at] = _Span(f"say {output.topic}", reference, None, links, attributes)

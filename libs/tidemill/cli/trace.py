@@ -34,6 +34,8 @@ _SHOWN = (
     "status",
     "score",
     "run",
+    "cause_kind",
+    "cause_detail",
     "approval",
     "alert",
     "order",

@@ -39,7 +39,8 @@ def _head() -> list[dict[str, Any]]:
     }
     fields: list[dict[str, Any]] = [{"name": name, "type": "double", "doc": text} for name, text in texts.items()]
     fields.append({"name": "id_hash", "type": HASH, "doc": "hash64 of the trigger's id."})
-    fields.append({"name": "spec", "type": "Hash", "doc": "First 8 bytes of the digest of what decided these bytes."})
+    fields.append({"name": "spec", "type": "Hash", "doc": "First 8 bytes of the digest of what the spec says of these bytes."})
+    fields.append({"name": "code", "type": "Hash", "doc": "First 8 bytes of the digest of the fold's code."})
     fields.append({"name": "late", "type": "boolean", "doc": "The trigger came too late for a view, whose values are missing."})
     return fields
 

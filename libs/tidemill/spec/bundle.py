@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tidemill.code import mark
 from tidemill.spec.columns import Column, columns_of
 from tidemill.spec.model import ModelSpec
 from tidemill.spec.stream import StreamSpec
@@ -51,8 +52,8 @@ class Bundle(BaseModel):
 
     @cached_property
     def mark(self) -> int:
-        """The first 8 bytes of the data digest, little endian: the `spec` field of a vector."""
-        return int.from_bytes(bytes.fromhex(self.data_digest.removeprefix("sha256:"))[:8], "little")
+        """Of the data digest: the `spec` field of a vector."""
+        return mark(self.data_digest)
 
     def columns(self, source: str) -> dict[str, Column]:
         """The columns of a source."""

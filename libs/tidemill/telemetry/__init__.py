@@ -10,6 +10,7 @@ from tidemill.telemetry.references import Reference, link, parse_traceparent, tr
 from tidemill.telemetry.tracing import (
     ControlSpan,
     Moment,
+    causes_of,
     control_span,
     facts_of,
     new_reference,
@@ -27,6 +28,7 @@ __all__ = [
     "ControlSpan",
     "Moment",
     "Reference",
+    "causes_of",
     "control_span",
     "facts_of",
     "link",

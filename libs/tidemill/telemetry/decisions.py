@@ -10,6 +10,7 @@ from tidemill.events import topics, wire
 from tidemill.events.base import Event
 from tidemill.events.identity import hash64
 from tidemill.events.ingest import SwitchAppended
+from tidemill.events.monitoring import AlertRaised
 from tidemill.events.training import RunRequested
 from tidemill.settings import Settings
 from tidemill.telemetry.references import parse_traceparent
@@ -27,6 +28,8 @@ class Decisions:
     heard: dict[str, Heard]
     runs: dict[str, Heard]
     """The request of each run."""
+    alerts: dict[str, Heard]
+    """The raising of each alert."""
 
     @classmethod
     def read(cls, settings: Settings) -> Decisions:
@@ -39,7 +42,8 @@ class Decisions:
         heard: dict[str, Heard] = {}
         for one in events:
             heard.setdefault(one.envelope.id, one)
-        return cls(heard, {one.event.run: one for one in heard.values() if isinstance(one.event, RunRequested)})
+        runs = {one.event.run: one for one in heard.values() if isinstance(one.event, RunRequested)}
+        return cls(heard, runs, {one.event.alert: one for one in heard.values() if isinstance(one.event, AlertRaised)})
 
     def switch(self, model: str, version: int, before: tuple[int, int] | None = None) -> Heard | None:
         """The newest switch to a version, at or before a (partition, log position) where one is given."""
@@ -64,6 +68,9 @@ class Decisions:
     def around(self, seeds: Iterable[Heard]) -> list[Span]:
         """The spans of these events, of all that led to them and all that came of that."""
         roots = {self._root(seed) for seed in seeds}
+        for one in self.heard.values():
+            ways = {self._root(one), *(self._root(alert) for alert in self._alerts(one))}
+            roots |= ways if ways & roots else set()
         return [self._span(one) for one in self.heard.values() if self._root(one) in roots]
 
     def key(self, one: Heard) -> Key:
@@ -82,6 +89,11 @@ class Decisions:
             return named
         return self.runs.get(getattr(one.event, "run", ""))
 
+    def _alerts(self, one: Heard) -> list[Heard]:
+        """The alert that caused a run: it may have been raised windows before the one that led to it."""
+        alert = self.alerts.get(getattr(one.event, "cause_id", ""))
+        return [alert] if alert else []
+
     def _root(self, one: Heard) -> str:
         """What a way begins with: a place in the log, or an event that nothing led to."""
         way = [one]
@@ -92,6 +104,7 @@ class Decisions:
     def _span(self, one: Heard) -> Span:
         key, cause = self.key(one), self._cause(one)
         before = self.key(cause) if cause else None
+        others = [self.key(led) for led in (*([cause] if cause else []), *self._alerts(one))]
         return Span(
             key=key,
             parent=before[1] if before and before[0] == key[0] else None,
@@ -100,14 +113,14 @@ class Decisions:
             begin=(cause.at if cause else one.at) * 1_000,
             end=one.at * 1_000,
             attributes={name: value for name, value in facts_of(one.event, one.envelope.id).items() if value is not None},
-            links=(before,) if before and before[0] != key[0] else (),
+            links=tuple(other for other in others if other[0] != key[0]),
         )
 
 
 def wanted(name: str) -> Callable[[Span], bool]:
     """Whether a span is about what has this id: an event, a run, an approval, an alert, an order; or `model:version`, or a model."""
     model, _, version = name.partition(":")
-    attributes = (EVENT_ID, "tidemill.run", "tidemill.approval", "tidemill.alert", "tidemill.order")
+    attributes = (EVENT_ID, "tidemill.run", "tidemill.approval", "tidemill.alert", "tidemill.order", "tidemill.cause_id")
 
     def is_wanted(span: Span) -> bool:
         if version:
@@ -124,4 +137,4 @@ def _kinds() -> Iterable[type[Event]]:
 
 
 def _names(event: Event) -> set[str]:
-    return {str(getattr(event, name)) for name in ("run", "approval", "alert", "order") if getattr(event, name, None)}
+    return {str(getattr(event, name)) for name in ("run", "approval", "alert", "order", "cause_id") if getattr(event, name, None)}

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from tidemill.events.identity import span_id
+from tidemill.events.identity import hash64, span_id
 
 VECTOR: Final = "vector"
 """The hop whose spans outcomes link to."""
@@ -47,6 +47,11 @@ def linked(row: np.void) -> Reference | None:
     """The span of a `fold.LINK` row."""
     found = Reference(int(row["trace_high"]) << 64 | int(row["trace_low"]), int(row["span"]))
     return found if found.span else None
+
+
+def alert_of(stream: str, alert: str) -> Reference:
+    """The span under which an alert was raised: a trace of its own, so that a run that it causes windows later can link to it."""
+    return Reference(hash64(f"{stream}/monitoring".encode()) << 64 | hash64(alert.encode()), hash64(alert.encode()))
 
 
 def vector_of(row: np.void, partition: int) -> Reference | None:

@@ -22,7 +22,7 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from tidemill.events.identity import hash64, span_id
 from tidemill.telemetry.logs import setup_logs
-from tidemill.telemetry.references import Reference, parse_traceparent, traceparent
+from tidemill.telemetry.references import Reference, alert_of, parse_traceparent, traceparent
 
 if TYPE_CHECKING:
     from tidemill.events.base import Event
@@ -37,6 +37,9 @@ _FACTS: Final = (
     "model",
     "version",
     "run",
+    "cause_kind",
+    "cause_id",
+    "cause_detail",
     "approval",
     "alert",
     "order",
@@ -230,6 +233,13 @@ def facts_of(event: Event, event_id: str | None = None) -> dict[str, str | int |
     """What a control event says about itself, as attributes (`tidemill.run`, `tidemill.model`, ...)."""
     found = {f"tidemill.{name}": getattr(event, name, None) for name in _FACTS}
     return {EVENT_ID: event_id, **found}
+
+
+def causes_of(event: Event) -> list[str]:
+    """Headers of the spans of what an event names as its cause, beside the event that led to it: an alert of an earlier window."""
+    if getattr(event, "cause_kind", None) != "alert":
+        return []
+    return [traceparent(alert_of(getattr(event, "stream", ""), getattr(event, "cause_id", "")))]
 
 
 def _begin(

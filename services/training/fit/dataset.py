@@ -13,6 +13,7 @@ import polars as pl
 
 from services.training.errors import RunFailed
 from services.training.fit.past import Past, Rows
+from tidemill.code import marked
 from tidemill.events.features import Unlabelled
 from tidemill.events.identity import hash64
 from tidemill.events.training import RunRequested
@@ -44,6 +45,8 @@ class Dataset:
     positions: I64
     left_out: dict[str, int]
     """Triggers before the cause that are no row, by reason."""
+    fold_code: dict[str, int]
+    """How many rows each code of the feature store made, by the beginning of its digest."""
     from_position: int
 
     def __len__(self) -> int:
@@ -78,7 +81,7 @@ def build(past: Sequence[Past], bundle: Bundle, request: RunRequested) -> Datase
     order = np.lexsort((positions, times))
     columns = {name: _column(rows, name)[order] for name in names}
     first = min(int(one["position"][0]) for one in rows)
-    return Dataset(columns, times[order], labels[order], positions[order], dict(left), first)
+    return Dataset(columns, times[order], labels[order], positions[order], dict(left), _fold_code(rows), first)
 
 
 def _parts(past: Past, bundle: Bundle, request: RunRequested, left: Counter[str]) -> list[tuple[Rows, F64]]:
@@ -120,6 +123,11 @@ def _unlabelled(left: Counter[str], vectors: Rows, unlabelled: Rows) -> None:
         _count(left, symbol.replace("_", "-"), known["reason"] == 2 * place)
     left[PENDING] += len(vectors) - len(known)
     left += Counter()  # drop what is 0
+
+
+def _fold_code(rows: Sequence[Rows]) -> dict[str, int]:
+    marks, counts = np.unique(_column(rows, "code"), return_counts=True)
+    return dict(zip(map(marked, marks.tolist()), counts.tolist(), strict=True))
 
 
 def _count(left: Counter[str], reason: str, rows: npt.NDArray[np.bool_]) -> None:

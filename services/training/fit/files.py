@@ -89,6 +89,7 @@ def _lineage(facts: Facts) -> dict[str, Any]:
         "rows": len(dataset),
         "left_out": dataset.left_out,
         "spec": facts.bundle.digest,
+        "fold_code": dataset.fold_code,
         "code": code_digest(),
         "seed": facts.bundle.models[request.model].training.seed,
         "parameters": facts.parameters,
@@ -112,6 +113,7 @@ def _card(facts: Facts) -> str:
 ## Data
 
 {len(dataset)} rows ({dataset.positives} positive) from {format_moment(int(dataset.times[0]))} to {format_moment(int(dataset.times[-1]))}, `{facts.dataset_digest}`.
+Made by the feature store's code {", ".join(f"`{code}` ({number})" for code, number in sorted(dataset.fold_code.items()))}.
 Left out: {", ".join(f"{number} {reason}" for reason, number in sorted(dataset.left_out.items())) or "nothing"}.
 
 ## Quality on the newest rows, unseen in training

@@ -20,6 +20,7 @@ from tidemill.spec import Bundle
 from tidemill.spec.model import ModelSpec
 from tidemill.spec.stream import StreamSpec
 
+CODE = "sha256:" + "c0de" * 16
 _INSTANT = {"type": "long", "logicalType": "timestamp-micros"}
 SCHEMAS = {
     "asks": {
@@ -103,7 +104,7 @@ def fold(
     found: list[tuple[int, int, int, bytes | None, bytes]], sizes: Iterator[int], reload: bool = False
 ) -> list[tuple[bytes | None, bytes]]:
     """(key, value) of everything that comes out; `reload`: through a snapshot after each batch."""
-    store = FeatureStore(Schemas(), "code")
+    store = FeatureStore(Schemas(), CODE)
     state: State = store.initial("small", 0)
     out: list[tuple[bytes | None, bytes]] = []
     for batch in batches(found, sizes):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.unit.feature_store import brute, small
 from tests.unit.feature_store.brute import DAY, HOUR, MINUTE, Event
+from tidemill.code import mark
 
 WINDOWS = {"5m": 5 * MINUTE, "1h": HOUR, "6h": 6 * HOUR, "24h": DAY, "7d": 7 * DAY}
 AGGS = ("count", "sum", "mean", "min", "max", "last", "std")
@@ -139,6 +140,7 @@ def test_numbers_are_dense_and_positions_never_fall() -> None:
         event.row["id"] = event.id
     out = small.fold(small.records(spec, log, ended=True), itertools.repeat(64))
     rows = [row for _, row in small.parsed(spec, out)]
+    assert {int(row["code"]) for row in rows if "code" in (row.dtype.names or ())} == {mark(small.CODE)}
     numbers = [int(row["seq"]) for row in rows]
     assert numbers == sorted(set(numbers))
     assert [int(row["position"]) for row in rows] == sorted(int(row["position"]) for row in rows)
@@ -186,7 +188,7 @@ def _calls(count: int) -> int:
         for n in range(1, 2 * count)
     ]
     found = small.records(spec, log)
-    store = FeatureStore(small.Schemas(), "code")
+    store = FeatureStore(small.Schemas(), small.CODE)
     state = store.initial("small", 0)
     first, second = small.batches(found, iter([count, count]))
     for batch in (first,):

@@ -6,12 +6,13 @@ import numpy as np
 
 from services.feature_store.fold import FeatureStore
 from services.feature_store.rehearsal import IDS, Schemas, bundle, events, rehearse
+from tests.unit.feature_store import small
 from tidemill.events import wire
 from tidemill.features import kernels, labels
 
 
 def test_the_rehearsal_makes_vectors_and_an_outcome_and_ends() -> None:
-    spec, store = bundle(), FeatureStore(Schemas(), "code")
+    spec, store = bundle(), FeatureStore(Schemas(), small.CODE)
     state, batch = store.initial("rehearsal", 0), events(spec)
     store.prepare(state, batch)
     _, rows = store.step(state, batch)

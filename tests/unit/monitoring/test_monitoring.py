@@ -55,8 +55,10 @@ def watch(batches: Iterator[Batch], trust: Trust, reload: bool = False, schemas:
         fold.prepare(state, batch)
         state, rows = fold.step(state, batch)
         for part in rows:
-            assert len({dict(head)["ce_id"] for head in part.headers or ()}) == len(part.values)
-            out += [_decoded(value) for value in part.values]
+            facts, ids = [_decoded(value) for value in part.values], [dict(head)["ce_id"].decode() for head in part.headers or ()]
+            assert len(set(ids)) == len(facts)
+            assert all(fact.alert == said for fact, said in zip(facts, ids, strict=True) if isinstance(fact, AlertRaised))
+            out += facts
         if reload:
             state = fold.load("small", 0, fold.dump(state))
     return out

@@ -11,8 +11,16 @@ import numpy as np
 import pytest
 
 from tidemill import telemetry
-from tidemill.bus.fold import ABOUT, LINK
+from tidemill.bus.control import Meta
+from tidemill.bus.control.spans import sending
+from tidemill.bus.fold import ABOUT, LINK, Batch, OutputTopic, Rows
+from tidemill.bus.output import Output
+from tidemill.bus.trail import Trail
+from tidemill.events import envelope
 from tidemill.events.identity import hash64, span_id, trace_id
+from tidemill.events.monitoring import AlertRaised
+from tidemill.events.paths import schemas_dir
+from tidemill.events.training import RunRequested
 from tidemill.settings import Settings
 from tidemill.telemetry.files import FileExporter, read_spans, traces_dir
 from tidemill.telemetry.references import Reference, linked
@@ -40,14 +48,14 @@ def test_a_hop_has_the_ids_that_follow_from_its_event_and_place(data_dir: Path) 
     telemetry.record_hop(
         "vector", TRACE, (0, 3), telemetry.Moment(30, 45), raw, attributes={"tidemill.position": 3, "left.out": None}
     )
-    spans = exported(data_dir)
-    assert spans["raw"]["traceId"] == f"{TRACE:032x}"
-    assert "parentSpanId" not in spans["raw"]
-    assert spans["vector"]["spanId"] == f"{span_id(TRACE, 'vector', 0, 3):016x}"
-    assert spans["vector"]["parentSpanId"] == spans["raw"]["spanId"]
-    assert (spans["vector"]["startTimeUnixNano"], spans["vector"]["endTimeUnixNano"]) == ("30", "45")
-    assert spans["vector"]["attributes"] == [{"key": "tidemill.position", "value": {"intValue": "3"}}]
-    assert spans["vector"]["service"] == "feature-store"
+    found = exported(data_dir)
+    assert found["raw"]["traceId"] == f"{TRACE:032x}"
+    assert "parentSpanId" not in found["raw"]
+    assert found["vector"]["spanId"] == f"{span_id(TRACE, 'vector', 0, 3):016x}"
+    assert found["vector"]["parentSpanId"] == found["raw"]["spanId"]
+    assert (found["vector"]["startTimeUnixNano"], found["vector"]["endTimeUnixNano"]) == ("30", "45")
+    assert found["vector"]["attributes"] == [{"key": "tidemill.position", "value": {"intValue": "3"}}]
+    assert found["vector"]["service"] == "feature-store"
 
 
 def test_a_parent_in_another_trace_becomes_a_link(data_dir: Path) -> None:
@@ -122,3 +130,22 @@ def test_logs_are_one_json_object_a_line(capsys: pytest.CaptureFixture[str], dat
     logging.getLogger("x").warning("record left out", extra={"topic": "t", "offset": 3})
     said = json.loads(capsys.readouterr().err.splitlines()[-1])
     assert (said["message"], said["service"], said["topic"], said["offset"]) == ("record left out", "serving", "t", 3)
+
+
+def test_a_run_links_to_its_alert_whichever_window_raised_it(data_dir: Path) -> None:
+    alert = AlertRaised.model_validate_json((schemas_dir() / "monitoring/alert-raised.v1.example.json").read_text())
+    rows = Rows(alert.ce_type(), 0, [None], [b""], [envelope.headers(alert.alert, "m", alert.ce_type(), 0, caused_by="log.s[0]:7")])
+    nothing = np.zeros(0, np.int64)
+    trail = Trail("monitoring", Batch("features", alert.stream, 0, nothing, nothing, [], [], [], nothing), "features.s", 0, 0)
+    trail.headers(Output(OutputTopic(alert.ce_type(), "scan", own_trace=True), alert.ce_type(), 0), rows)
+    trail.record(1)
+    request = RunRequested.model_validate_json((schemas_dir() / "training/run-requested.v1.example.json").read_text())
+    sending(
+        request.ce_type(),
+        "request-1",
+        Meta("window-1", 0, 0),
+        request.model_copy(update={"cause_kind": "alert", "cause_id": alert.alert, "stream": alert.stream}),
+    )
+    found = exported(data_dir)
+    raised, requested = found[f"say {alert.ce_type()}"], found[f"send {request.ce_type()}"]
+    assert [(link["traceId"], link["spanId"]) for link in requested["links"]] == [(raised["traceId"], raised["spanId"])]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from services.training.fit.past import Past
+from tidemill.code import mark
 from tidemill.events import features, fixed
 from tidemill.events.identity import hash64
 from tidemill.events.training import RunRequested
@@ -22,6 +23,7 @@ MODEL = "late-arrival"
 BEGIN = 1_356_998_400_000_000
 DAY = 86_400_000_000
 PER_DAY = 400
+CODE = "sha256:" + "c0de" * 16
 
 
 def past(number: int, seed: int = 0) -> Past:
@@ -34,7 +36,7 @@ def past(number: int, seed: int = 0) -> Past:
     for name in ("event_time", "stream_time", "known_time"):
         vectors[name] = times
     vectors["id_hash"] = chance.integers(1, 2**63, number)
-    vectors["spec"] = BUNDLE.mark
+    vectors["spec"], vectors["code"] = BUNDLE.mark, mark(CODE)
     for name in vectors.dtype.names or ():
         if "__" in name:
             vectors[name] = _column(vectors.dtype[name], name, number, chance)

@@ -15,6 +15,7 @@ from services.training.errors import RunFailed
 from services.training.fit.dataset import build
 from services.training.fit.split import split
 from tests.unit.training.synthetic import BEGIN, BUNDLE, DAY, MODEL, PER_DAY, past, request
+from tidemill.code import mark
 from tidemill.spec import Bundle
 from tidemill.spec.checks import feature_names
 from tidemill.spec.training import Newest
@@ -66,6 +67,14 @@ def test_vectors_of_another_spec_are_left_out() -> None:
     dataset = build([source], BUNDLE, request(N))
     assert dataset.left_out["other-spec"] == 2 * PER_DAY
     assert dataset.times[0] == BEGIN + 2 * DAY
+
+
+def test_rows_are_counted_by_the_code_that_made_them() -> None:
+    source = past(N)
+    source.vectors[0]["code"][:PER_DAY] = mark("sha256:" + "01" * 32)
+    dataset = build([source], BUNDLE, request(N))
+    before = int(np.count_nonzero(dataset.times < BEGIN + DAY))
+    assert dataset.fold_code == {"01" * 8: before, "c0de" * 4: len(dataset) - before}
 
 
 def test_maturity_and_the_range_of_rows_are_the_model_files() -> None:

@@ -11,7 +11,7 @@ from tidemill.bus.control.service import Due, Meta
 from tidemill.events import envelope
 from tidemill.events.base import Event
 from tidemill.events.dead import Record
-from tidemill.telemetry import ControlSpan, control_span, facts_of
+from tidemill.telemetry import ControlSpan, causes_of, control_span, facts_of
 
 
 def taking(service: str, record: Record) -> AbstractContextManager[ControlSpan]:
@@ -52,5 +52,6 @@ def sending(topic: str, event_id: str, meta: Meta, event: Event) -> str:
         "messaging.destination.name": topic,
         "messaging.message.id": event_id,
     }
-    with control_span(f"send {topic}", meta.traceparent, {**attributes, **facts_of(event, event_id)}, kind="producer") as span:
+    said = {**attributes, **facts_of(event, event_id)}
+    with control_span(f"send {topic}", meta.traceparent, said, causes_of(event), kind="producer") as span:
         return span.traceparent

@@ -32,7 +32,8 @@ def demo() -> Iterator[Demo]:
     root.chmod(0o755)  # PostgreSQL may run as a user of its own
     shown = Demo(root / "data")
     try:
-        sys.stderr.write(shown.tidemill("demo", "--headless", "--until", UNTIL, "--keep", TIDEMILL_TRACE_SAMPLE=SAMPLE))
+        words = ("demo", "--headless", "--until", UNTIL, "--keep", "--output", "json")
+        sys.stderr.write(shown.tidemill(*words, TIDEMILL_TRACE_SAMPLE=SAMPLE))
         yield shown
     finally:
         shown.tidemill("down")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from tidemill.events.identity import hash64
 from tidemill.events.registry import Registry
 from tidemill.settings import Settings
 from tidemill.spec import Bundle
+from tidemill.trust.keys import KeyRing
 
 Rows = npt.NDArray[np.void]
 _CONTROL = (
@@ -42,7 +43,10 @@ class Clock:
 
 
 def gather(settings: Settings, bundle: Bundle, model: str, clock: Clock) -> tuple[Summary, Scene]:
-    """Read everything and compute everything; the report rests on nothing that a service says of itself."""
+    """Read everything. Counts, order, quality and latency are computed from the records, and every switch's decision is verified.
+
+    Causes, rows, approvers and a version's own metrics are what the control events say.
+    """
     stream, registry = bundle.stream.stream, Registry(settings.schema_registry)
 
     def read(topic: str) -> Iterator[list[Message]]:
@@ -53,20 +57,25 @@ def gather(settings: Settings, bundle: Bundle, model: str, clock: Clock) -> tupl
     features = ledger.read_features(read, f"features.{stream}", registry)
     predictions = ledger.read_predictions(read, f"predictions.{stream}").filter(pl.col("model") == model)
     shadows = ledger.read_predictions(read, f"shadow-predictions.{stream}")
-    control = Control.read(settings, stream, model)
+    holding = log_.holding(stream, registry, KeyRing.load(settings.trust_dir))
+    control = Control.read(settings, stream, model, holding)
     trigger = bundle.models[model].trigger_source(bundle)
     triggers = (log_.rows["kind"] == log.EVENT) & (log_.rows["source"] == bundle.stream.order.index(trigger))
     outcomes = _of_model(features.get("Outcome"), model)
     labels = _outcomes(outcomes)
     both = summary.compared(predictions, shadows, labels, control.first)
-    count_raw = sum(topic.events for topic in raw.values())
+    rest = [
+        topic.rest(log_.raw_offsets(number), control.dead(f"raw.{stream}.{source}"))
+        for number, (source, topic) in enumerate(raw.items())
+    ]
     found = Summary(
         events=Events(
-            raw={source: topic.events for source, topic in raw.items()},
+            raw={source: len(topic.events) for source, topic in raw.items()},
             log=log_.events,
             control=len(log_.rows) - log_.events,
-            dead_letters=control.dead_letters,
-            duplicates=count_raw - log_.events - control.dead_letters,
+            dead_letters=sum(len(control.dead(f"raw.{stream}.{source}")) for source in raw),
+            duplicates=sum(repeats for repeats, _ in rest),
+            lost=sum(lost for _, lost in rest),
         ),
         inversions=log_.inversions,
         triggers=int(triggers.sum()),
@@ -101,7 +110,12 @@ class Control:
     """By version, the event time of its switch, us."""
     alerts: int
     runs: int
-    dead_letters: int
+    letters: dict[str, set[int]]
+    """By raw topic, the offsets of dead letters."""
+
+    def dead(self, topic: str) -> ledger.I8:
+        """The offsets of a raw topic's dead letters."""
+        return np.array(sorted(self.letters.get(topic, ())), np.int64)
 
     @property
     def first(self) -> int | None:
@@ -109,8 +123,11 @@ class Control:
         return self.champions[0].version if self.champions else None
 
     @classmethod
-    def read(cls, settings: Settings, stream: str, model: str) -> Control:
-        """From the control topics; an event that a killed speaker repeated counts once."""
+    def read(cls, settings: Settings, stream: str, model: str, holding: Collection[tuple[str, int, int]]) -> Control:
+        """From the control topics; an event that a killed speaker repeated counts once.
+
+        `holding`: (model, version, offset) of the switches in the log whose decision verifies.
+        """
         heard = {one.envelope.id: one.event for one in read_all(settings, _CONTROL)}
         mine = [
             event
@@ -118,17 +135,23 @@ class Control:
             if (getattr(event, "model", model), getattr(event, "stream", stream)) == (model, stream)
         ]
         return cls(
-            champions=_champions(mine),
+            champions=_champions(mine, holding),
             serves_from={event.version: event.effective_at for event in mine if isinstance(event, ingest.SwitchAppended)},
             alerts=_count(mine, monitoring.AlertRaised),
             runs=_count(mine, training.RunRequested),
-            dead_letters=len(
-                {event.id for event in heard.values() if isinstance(event, DeadLetter) and event.topic.startswith("raw.")}
-            ),
+            letters=_letters(heard.values()),
         )
 
 
-def _champions(said: list[Event]) -> list[Champion]:
+def _letters(said: Iterable[Event]) -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {}
+    for event in said:
+        if isinstance(event, DeadLetter):
+            found.setdefault(event.topic, set()).add(event.offset)
+    return found
+
+
+def _champions(said: list[Event], holding: Collection[tuple[str, int, int]]) -> list[Champion]:
     versions = {event.version: event for event in said if isinstance(event, registry_facts.VersionRegistered)}
     causes = {event.run: event for event in said if isinstance(event, training.RunRequested)}
     decided = {
@@ -143,6 +166,7 @@ def _champions(said: list[Event]) -> list[Champion]:
             auc=versions[switch.version].metrics["auc"],
             approved_by=decided[switch.version].approvers,
             switched_at=Place(partition=switch.partition, offset=switch.offset),
+            verified=(switch.model, switch.version, switch.offset) in holding,
         )
         for switch in switches
     ]

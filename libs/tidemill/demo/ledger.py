@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -11,14 +10,19 @@ import numpy.typing as npt
 import polars as pl
 from confluent_kafka import Message
 
+from tidemill.errors import Refused
 from tidemill.events import fixed, log, wire
 from tidemill.events.columnar import Decoder
+from tidemill.events.identity import hash64_many
 from tidemill.events.predictions import Prediction
 from tidemill.events.registry import Registry
+from tidemill.models.rollout import Roster
+from tidemill.trust.keys import KeyRing
 
 Reader = Callable[[str], Iterator[list[Message]]]
 """All of a topic, in batches, each partition in order."""
 I8 = npt.NDArray[np.int64]
+U8 = npt.NDArray[np.uint64]
 _PREDICTIONS = {
     **dict.fromkeys(("seq", "position", "event_time", "score"), pl.Float64),
     "version": pl.Int32,
@@ -30,10 +34,21 @@ _PREDICTIONS = {
 
 @dataclass(frozen=True)
 class RawTopic:
-    """One source's raw topic: how many events (promises of the feed left out), and every record's append time in ms by offset."""
+    """One source's raw topic."""
 
-    events: int
+    events: I8
+    """Offsets of its events: promises of the feed are left out."""
+    ids: U8
+    """The hash of each event's key; 0 where it has none."""
     appended: I8
+    """Every record's append time in ms, by offset."""
+
+    def rest(self, logged: I8, dead: I8) -> tuple[int, int]:
+        """(repeats of events that are in the log, events that are nowhere) among those that are neither in the log nor dead."""
+        there = np.isin(self.events, logged)
+        out = ~there & ~np.isin(self.events, dead)
+        repeated = out & (self.ids != 0) & np.isin(self.ids, self.ids[there])
+        return int(repeated.sum()), int((out & ~repeated).sum())
 
 
 @dataclass(frozen=True)
@@ -42,11 +57,33 @@ class Log:
 
     rows: npt.NDArray[np.void]
     offsets: I8
+    turns: dict[int, bytes]
+    """Adopted specs and switches by offset, in order."""
 
     @property
     def events(self) -> int:
         """Source events."""
         return int((self.rows["kind"] == log.EVENT).sum())
+
+    def raw_offsets(self, source: int) -> I8:
+        """Where the events of a source (by its number) stand in their raw topic."""
+        mine = (self.rows["kind"] == log.EVENT) & (self.rows["source"] == source)
+        found: I8 = self.rows["raw_offset"][mine]
+        return found
+
+    def holding(self, stream: str, registry: Registry, ring: KeyRing) -> set[tuple[str, int, int]]:
+        """(model, version, offset) of the switches whose decision verifies, by the rule by which serving follows them."""
+        roster, found = Roster(stream), set()
+        for offset, value in self.turns.items():
+            event = wire.decode(value, registry)
+            assert isinstance(event, log.SpecAdopted | log.ModelSwitched)
+            try:
+                roster = roster.turned(event, (0, 0, 0), ring)
+            except Refused:
+                continue
+            if isinstance(event, log.ModelSwitched):
+                found.add((event.model, event.version, offset))
+        return found
 
     @property
     def inversions(self) -> int:
@@ -57,24 +94,30 @@ class Log:
 
 def read_raw(read: Reader, topic: str, registry: Registry) -> RawTopic:
     """One raw topic of one partition."""
-    appended, ids = [], Counter[int]()
+    appended, schemas, keys = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
     for batch in read(topic):
         appended.append(np.array([message.timestamp()[1] for message in batch], np.int64))
-        ids.update(wire.schema_ids([message.value() or b"" for message in batch]).tolist())
-    promises = sum(count for number, count in ids.items() if _name(registry, number) == "tidemill.feed.Progressed")
-    return RawTopic(sum(ids.values()) - promises, np.concatenate(appended) if appended else np.zeros(0, np.int64))
+        schemas.append(wire.schema_ids([message.value() or b"" for message in batch]))
+        keys.append(hash64_many([message.key() for message in batch]))
+    numbers = np.concatenate(schemas)
+    promises = [number for number in np.unique(numbers).tolist() if _name(registry, number) == "tidemill.feed.Progressed"]
+    events = np.flatnonzero(~np.isin(numbers, promises))
+    return RawTopic(events, np.concatenate(keys)[events], np.concatenate(appended))
 
 
 def read_log(read: Reader, topic: str) -> Log:
     """The log as its readers see it: records of a writer that a later barrier replaced are void (R5)."""
-    rows, offsets = [], []
+    rows, offsets, turns = [], [], dict[int, bytes]()
     for batch in read(topic):
         rows.append(np.frombuffer(b"".join([_header(message) for message in batch]), log.LOG_HEADER))
         offsets.append(np.array([message.offset() for message in batch], np.int64))
+        turning = np.flatnonzero(np.isin(rows[-1]["kind"], (log.SPEC_ADOPTED, log.MODEL_SWITCHED)))
+        turns |= {int(offsets[-1][at]): batch[at].value() or b"" for at in turning.tolist()}
     all_rows, all_offsets = np.concatenate(rows), np.concatenate(offsets)
     barrier = np.maximum.accumulate(np.where(all_rows["kind"] == log.BARRIER, np.arange(len(all_rows)), 0))
     valid = all_rows["writer"] == all_rows["writer"][barrier]
-    return Log(all_rows[valid], all_offsets[valid])
+    kept = set(all_offsets[valid].tolist())
+    return Log(all_rows[valid], all_offsets[valid], {offset: value for offset, value in turns.items() if offset in kept})
 
 
 def read_features(read: Reader, topic: str, registry: Registry) -> dict[str, npt.NDArray[np.void]]:

@@ -30,6 +30,8 @@ class Events(BaseModel):
     control: int
     dead_letters: int
     duplicates: int
+    lost: int
+    """Raw events that are neither in the log nor dead, nor repeat one that is in the log: none, ever."""
 
 
 class Champion(BaseModel):
@@ -41,6 +43,8 @@ class Champion(BaseModel):
     auc: float
     approved_by: list[str]
     switched_at: Place
+    verified: bool
+    """Whether the log has this switch and the decision in it holds, by the keys that are pinned here."""
 
 
 class Quality(BaseModel):
@@ -93,7 +97,9 @@ class Summary(BaseModel):
     def discrepancies(self) -> list[str]:
         """Sentences about counts that do not add up; empty when every event ended in exactly one place."""
         raw, events = sum(self.events.raw.values()), self.events
+        unproven = [str(one.version) for one in self.models if not one.verified]
         checks = [
+            (events.lost == 0, f"{events.lost} raw events are neither in the log nor dead letters nor repeats"),
             (
                 raw == events.log + events.dead_letters + events.duplicates,
                 f"{raw} raw events are not log + dead letters + duplicates",
@@ -101,6 +107,7 @@ class Summary(BaseModel):
             (self.triggers == self.vectors, f"{self.triggers} triggers gave {self.vectors} vectors"),
             (self.vectors == self.predictions, f"{self.vectors} vectors gave {self.predictions} predictions"),
             (self.outcomes + self.unlabelled <= self.vectors, "more outcomes than triggers"),
+            (not unproven, f"the decision behind the switch to version {', '.join(unproven)} does not hold"),
             (self.inversions == 0, f"{self.inversions} events of the log are known earlier than the one before them"),
         ]
         return [text for holds, text in checks if not holds]

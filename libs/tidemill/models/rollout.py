@@ -12,8 +12,9 @@ from functools import cached_property
 from typing import Any
 
 from tidemill.errors import Refused
+from tidemill.events.base import Event
 from tidemill.events.governance import RolloutOrdered
-from tidemill.events.log import ModelSwitched
+from tidemill.events.log import ModelSwitched, SpecAdopted
 from tidemill.spec.bundle import Bundle
 from tidemill.spec.model import ModelSpec
 from tidemill.trust.decision import Policy, Subject, Verified, verify
@@ -89,6 +90,12 @@ class Roster:
     def adopted(self, content: str) -> Roster:
         """The roster under another spec."""
         return replace(self, content=content)
+
+    def turned(self, said: Event, link: tuple[int, int, int], ring: KeyRing) -> Roster:
+        """The roster behind any record; only adopted specs and switches change it. Refused as `switched`."""
+        if isinstance(said, SpecAdopted):
+            return self.adopted(said.content)
+        return self.switched(said, link, ring) if isinstance(said, ModelSwitched) else self
 
     def switched(self, switch: ModelSwitched, link: tuple[int, int, int], ring: KeyRing) -> Roster:
         """The roster behind a switch. Refused, with the reason, where it does not hold: then nothing changes.

@@ -114,13 +114,11 @@ def _roster(stream: str, control: list[bytes], registry: Registry, ring: KeyRing
     roster = Roster(stream)
     for value in control:
         event = wire.decode(value, registry)
-        if isinstance(event, SpecAdopted):
-            roster = roster.adopted(event.content)
-        elif isinstance(event, ModelSwitched):
-            try:
-                roster = roster.switched(event, (0, 0, 0), ring)
-            except Refused as error:
-                log.warning("switch ignored", extra={"model": event.model, "version": event.version, "why": str(error)})
+        assert isinstance(event, SpecAdopted | ModelSwitched)
+        try:
+            roster = roster.turned(event, (0, 0, 0), ring)
+        except Refused as error:
+            log.warning("switch ignored", extra={"stream": stream, "position": event.position, "why": str(error)})
     return roster
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -22,7 +23,7 @@ def micros(*date: int) -> int:
 
 
 FIGURES = Summary(
-    events=Events(raw={"weather": 40, "departures": 60}, log=100, control=5, dead_letters=0, duplicates=0),
+    events=Events(raw={"weather": 40, "departures": 60}, log=100, control=5, dead_letters=0, duplicates=0, lost=0),
     inversions=0,
     triggers=60,
     vectors=60,
@@ -37,6 +38,7 @@ FIGURES = Summary(
             auc=0.9,
             approved_by=["somebody"],
             switched_at=summary.Place(partition=0, offset=42),
+            verified=True,
         )
     ],
     alerts=1,
@@ -93,9 +95,15 @@ def test_a_stack_that_runs_is_not_started_again() -> None:
         ({"predictions": 59}, "60 vectors gave 59 predictions"),
         ({"inversions": 2}, "2 events of the log are known earlier"),
         ({"triggers": 61}, "61 triggers gave 60 vectors"),
+        ({"events": FIGURES.events.model_copy(update={"log": 99})}, "100 raw events are not log + dead letters + duplicates"),
+        ({"events": FIGURES.events.model_copy(update={"lost": 1})}, "1 raw events are neither in the log nor dead letters"),
+        (
+            {"models": [FIGURES.models[0].model_copy(update={"verified": False})]},
+            "the decision behind the switch to version 3 does not hold",
+        ),
     ],
 )
-def test_what_does_not_add_up_is_said(change: dict[str, int], says: str) -> None:
+def test_what_does_not_add_up_is_said(change: dict[str, Any], says: str) -> None:
     said = shown(FIGURES.model_copy(update=change))
     assert f"does not add up: {says}" in said
     assert "The counts reconcile" not in said
@@ -128,3 +136,28 @@ def test_the_example_is_the_surest_that_came_true_of_the_newest_version() -> Non
     outcomes = pl.DataFrame({"position": [1.0, 2.0, 3.0, 4.0], "label": [1.0, 0.0, 1.0, 1.0]})
     assert summary.example(predictions, outcomes) == Example("sure", 0.9, True)
     assert summary.example(predictions, outcomes.clear()) is None
+
+
+def test_the_figures_have_the_shape_that_is_promised() -> None:
+    promised = {
+        "events": {"raw": {}, "log": 0, "control": 0, "dead_letters": 0, "duplicates": 0},
+        **dict.fromkeys(("triggers", "vectors", "predictions", "outcomes", "unlabelled", "alerts", "runs", "seconds"), 0),
+        "models": [
+            {"version": 0, "cause": "", "rows": 0, "auc": 0, "approved_by": [], "switched_at": {"partition": 0, "offset": 0}}
+        ],
+        "year": {"champion": {"auc": 0, "logloss": 0}, "first": {"auc": 0, "logloss": 0}},
+        "monthly": [{"month": "", "champion": {}, "first": {}}],
+        "events_per_second": 0,
+        "latency_ms": {"p50": 0, "p99": 0},
+    }
+    assert lacking(promised, FIGURES.model_dump(mode="json")) == []
+
+
+def lacking(promised: Any, found: Any, path: str = "") -> list[str]:
+    """The paths of `promised` that are not in `found`."""
+    if isinstance(promised, list):
+        return lacking(promised[0], found[0], f"{path}[]") if promised else []
+    if not isinstance(promised, dict):
+        return []
+    here = [f"{path}.{name}" for name in promised if name not in found]
+    return here + [one for name in promised if name in found for one in lacking(promised[name], found[name], f"{path}.{name}")]

@@ -1,7 +1,7 @@
 """Tidemill against Quix Streams, Faust and the raw client: the same decode, a one-hour mean per origin, the same 200 trees.
 
 One run, one broker. Everybody reads the first 150,000 log events of the flights and writes one prediction per departure, with its
-state kept; the results are compared before any time counts. Tidemill does all 32 windows of the use case and two more hops meanwhile.
+state kept; the results are compared before any time counts. Tidemill does all 27 windows of the use case and two more hops meanwhile.
 A rate is events over the time from the first to the last record that came out. Last line: the figures as JSON.
 """
 
@@ -109,8 +109,8 @@ def measure(bench: Bench) -> dict[str, Any]:
     with bench.up("--no-services") as settings:
         make(settings, RAW_WARM)
         raw_hop = raw_rate(settings)
-        raw_latency = latency_raw(settings)
-        without_linger = latency_raw(settings, linger="0")
+        raw_latency = latency_raw(settings, bench)
+        without_linger = latency_raw(settings, bench, linger="0")
         job = prepare_peers(settings, bench, departures["first"])
         quix = peer(settings, job, [str(python), str(PEERS / "quix.py")], "peer-quix", departures["first"])
         faust = peer(
@@ -191,23 +191,21 @@ def raw_rate(settings: Settings) -> float:
 def latency_ours(bench: Bench) -> dict[str, float]:
     """Raw record's append to its prediction's, everything up, live events at RATE per second."""
     with bench.up(streams="live") as settings:
-        bundle = _applied(settings, bench.usecases["live"])
-        schema = timeline.parsed(bundle.schemas["departures"])
-        framing = wire.frame(bundle.ids["departures"], b"")
-        live(settings, "raw.live.departures", lambda n: framing + timeline.datum(schema, _departure(n)), "predictions.live")
+        live(settings, "raw.live.departures", _departures(settings, bench), "predictions.live")
         wait(settings, "predictions.live", RATE * SECONDS, 120)
         p50, p99 = latencies(settings, "raw.live.departures", "predictions.live", WARM)
     say("our latency", p50=p50, p99=p99)
     return {"p50": p50, "p99": p99}
 
 
-def latency_raw(settings: Settings, linger: str = LINGER) -> dict[str, float]:
-    """The same records over three raw hops, each its own process."""
+def latency_raw(settings: Settings, bench: Bench, linger: str = LINGER) -> dict[str, float]:
+    """The same records over three raw hops, each its own process that appends what our service appended there."""
     names = [f"raw-hop-{number}-linger-{linger}" for number in range(4)]
     make(settings, *names)
-    hops = [loop(settings, *names[at : at + 2], linger=linger) for at in range(3)]
+    topics = ("log.live", "features.live", "predictions.live")
+    hops = [loop(settings, *names[at : at + 2], topic, linger=linger) for at, topic in enumerate(topics)]
     with hops[0], hops[1], hops[2]:
-        live(settings, names[0], lambda n: os.urandom(120), names[3])
+        live(settings, names[0], _departures(settings, bench), names[3])
         wait(settings, names[3], RATE * SECONDS, 120)
     p50, p99 = latencies(settings, names[0], names[3], WARM)
     say(f"raw latency, linger {linger}", p50=p50, p99=p99)
@@ -317,6 +315,13 @@ def _applied(settings: Settings, folder: Path) -> Any:
     session = Session(settings, folder)
     session.close()
     return session.applied
+
+
+def _departures(settings: Settings, bench: Bench) -> Callable[[int], bytes]:
+    """The value of the n-th live departure."""
+    bundle = _applied(settings, bench.usecases["live"])
+    schema, framing = timeline.parsed(bundle.schemas["departures"]), wire.frame(bundle.ids["departures"], b"")
+    return lambda n: framing + timeline.datum(schema, _departure(n))
 
 
 def _departure(n: int) -> dict[str, Any]:

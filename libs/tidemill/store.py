@@ -92,5 +92,5 @@ def _manifest(data: bytes) -> dict[str, str]:
     try:
         found: Any = json.loads(data)["files"]
         return {str(name): str(digest) for name, digest in found.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Rejected("bad-manifest", f"not a tree's manifest: {error}") from error

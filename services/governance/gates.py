@@ -10,14 +10,17 @@ from tidemill.events.registry_facts import VersionRegistered
 from tidemill.spec.model import Gate
 
 
-def evaluate(gates: Mapping[str, Gate], version: VersionRegistered) -> list[GateResult]:
-    """Each gate's verdict about the version's figures on its test rows."""
-    return [_evaluate(name, gate, version) for name, gate in gates.items()]
+def evaluate(gates: Mapping[str, Gate], version: VersionRegistered, serving: int | None) -> list[GateResult]:
+    """Each gate's verdict about the version's figures on its test rows. `serving` is the champion by now."""
+    return [_evaluate(name, gate, version, serving) for name, gate in gates.items()]
 
 
-def _evaluate(name: str, gate: Gate, version: VersionRegistered) -> GateResult:
+def _evaluate(name: str, gate: Gate, version: VersionRegistered, serving: int | None) -> GateResult:
     value = version.metrics.get(gate.metric)
     bound, whose = _bound(gate, version)
+    if gate.bound == "champion" and serving is not None and serving > (version.champion_version or 0):
+        message = f"version {serving} has come to serve since; the next run will be measured against it"
+        return GateResult(name=name, passed=False, value=value, bound=None, message=message)
     if gate.bound == "champion" and version.champion_version is None:
         return GateResult(name=name, passed=True, value=value, bound=None, message="no champion yet, so there is nothing to beat")
     if value is None or not isfinite(value):

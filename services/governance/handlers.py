@@ -43,7 +43,7 @@ def on_version_registered(event: VersionRegistered, ports: Ports) -> Sequence[Sa
         return []
     author, bundle = spec
     policy = bundle.models[event.model]
-    gates = evaluate(policy.gates, event)
+    gates = evaluate(policy.gates, event, ports.champions.get(event.stream, event.model))
     if not all(gate.passed for gate in gates):
         return _refuse(event, gates, ports)
     return [*_supersede(event, ports), *_propose(event, gates, author, policy, ports)]
@@ -59,7 +59,7 @@ def on_decision_submitted(event: DecisionSubmitted, ports: Ports) -> Sequence[Sa
     approver, reason = _verified(event, proposal, ports)
     if event.verdict == "reject":
         return _close(proposal, "rejected", [approver], reason, [event.envelope], ports)
-    proposal = proposal.signed(approver, event.envelope)
+    proposal = _standing(proposal, ports).signed(approver, event.envelope)
     ports.proposals.put(proposal)
     link = ports.audit.append(
         "decision-signed", event.approval, {"approver": approver, "reason": reason, "envelope": event.envelope}
@@ -147,6 +147,18 @@ def _verified(event: DecisionSubmitted, proposal: Proposal, ports: Ports) -> tup
     if not predicate.reason.strip():
         raise Rejected("no-reason", f"decision about {event.approval}: say why, for those who read the audit log")
     return approver, predicate.reason
+
+
+def _standing(proposal: Proposal, ports: Ports) -> Proposal:
+    """Without the envelopes that hold no more: a key may have been taken from the pinned ones since."""
+    kept = []
+    for approver, envelope in proposal.envelopes:
+        try:
+            verify_one(envelope, ports.keys, proposal.policy, proposal.subject, now_us=ports.meta.now)
+        except Refused:
+            continue
+        kept.append((approver, envelope))
+    return proposal.holding(kept)
 
 
 def _approve(proposal: Proposal, reason: str, ports: Ports) -> list[Saying]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -46,6 +47,10 @@ class Proposal:
     def signed(self, approver: str, envelope: str) -> Proposal:
         """With one more approver's envelope; the same approver's later one replaces the earlier."""
         return replace(self, envelopes=(*((name, text) for name, text in self.envelopes if name != approver), (approver, envelope)))
+
+    def holding(self, envelopes: Iterable[tuple[str, str]]) -> Proposal:
+        """With these envelopes alone."""
+        return replace(self, envelopes=tuple(envelopes))
 
     def closed(self, state: State, reason: str) -> Proposal:
         """With its end."""

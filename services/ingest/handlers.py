@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import get_args
 
 from services.ingest.model import State, Switch
-from tidemill.errors import Refused
+from tidemill.errors import Refused, Rejected
 from tidemill.events import governance, ingest, serving
 from tidemill.events.identity import event_id
 from tidemill.events.log import ModelSwitched, SwitchAction
@@ -70,6 +71,16 @@ class Rollouts:
 
 
 @dataclass(frozen=True)
+class Judges:
+    """Who is asked whether a decision holds."""
+
+    ring: KeyRing
+    """This process's own pinned keys."""
+    requester: Callable[[str], str]
+    """Who requested the run behind an artifact, by the artifact's own lineage. Raises Rejected, Transient."""
+
+
+@dataclass(frozen=True)
 class Ready:
     """What can be done now."""
 
@@ -92,11 +103,11 @@ def on_model_refused(event: serving.ModelRefused, rollouts: Rollouts) -> None:
     rollouts.declined.setdefault(event.content, event.reason)
 
 
-def ready(rollouts: Rollouts, state: State, ring: KeyRing, partitions: int, now: int) -> Ready:
-    """The orders that may become switches, and those that never will, with the reason. `now`: wall time, us."""
+def ready(rollouts: Rollouts, state: State, judges: Judges, partitions: int, now: int) -> Ready:
+    """The orders that may become switches, and those that never will, with the reason. `now`: wall time, us. Raises Transient."""
     found = Ready([], [])
     for order in list(rollouts.open(state.shard).values()):
-        judged = _judge(order, rollouts, state, ring, partitions, now)
+        judged = _judge(order, rollouts, state, judges, partitions, now)
         if isinstance(judged, Switch):
             found.switches.append(judged)
         elif judged == _SILENT:
@@ -131,13 +142,13 @@ def refused(order: Order, reason: str) -> tuple[str, ingest.SwitchRefused]:
 _SILENT = "-"
 
 
-def _judge(order: Order, rollouts: Rollouts, state: State, ring: KeyRing, partitions: int, now: int) -> Switch | str:
+def _judge(order: Order, rollouts: Rollouts, state: State, judges: Judges, partitions: int, now: int) -> Switch | str:
     """A switch, the reason of a refusal, or nothing yet."""
     said = order.said
     newest = state.switches.get(said.model)
     if newest is not None and said.rollout <= newest.event.rollout:
         return "stale-rollout" if order.fresh and not order.became(newest.event) else _SILENT
-    checked = _checked(order, rollouts, state.bundle, ring)
+    checked = _checked(order, rollouts, state.bundle, judges)
     if isinstance(checked, str):
         return checked
     if now > checked.expires:
@@ -149,20 +160,25 @@ def _judge(order: Order, rollouts: Rollouts, state: State, ring: KeyRing, partit
     return ""
 
 
-def _checked(order: Order, rollouts: Rollouts, bundle: Bundle | None, ring: KeyRing) -> Verified | str:
+def _checked(order: Order, rollouts: Rollouts, bundle: Bundle | None, judges: Judges) -> Verified | str:
     key = (order.content, bundle.digest if bundle else "")
     if key not in rollouts.checked:
         try:
-            rollouts.checked[key] = _verified(order.said, bundle, ring)
-        except Refused as error:
+            rollouts.checked[key] = _verified(order.said, bundle, judges)
+        except (Refused, Rejected) as error:
             rollouts.checked[key] = error.reason
     return rollouts.checked[key]
 
 
-def _verified(said: governance.RolloutOrdered, bundle: Bundle | None, ring: KeyRing) -> Verified:
+def _verified(said: governance.RolloutOrdered, bundle: Bundle | None, judges: Judges) -> Verified:
+    """The decision, unless it does not hold. Who requested the run is asked of the artifact, since no event that says it is signed."""
     if said.action not in get_args(SwitchAction):
         raise Refused("unknown-action", f"{said.action!r} is none of {', '.join(get_args(SwitchAction))}")
-    return decided(said, bundle, ring)
+    found = decided(said, bundle, judges.ring)
+    requester = judges.requester(said.artifact)
+    if requester in found.approvers:
+        raise Refused("self-signed", f"{requester} requested the run that made {said.artifact}; somebody else must decide")
+    return found
 
 
 def _switched(said: governance.RolloutOrdered, verified: Verified) -> ModelSwitched:

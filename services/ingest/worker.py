@@ -28,6 +28,7 @@ from tidemill.bus.metrics import RETRIES
 from tidemill.errors import Transient
 from tidemill.events.registry import Registry, UnknownSchema
 from tidemill.spec import Bundle
+from tidemill.store import Store
 
 if TYPE_CHECKING:
     from tidemill.settings import Settings
@@ -71,7 +72,7 @@ class Worker(threading.Thread):
         self._raw = RawTopics(ports.settings, stream)
         self._writer = LogWriter(ports.settings, stream, number, ports.registry)
         self._states = States(ports.settings, stream, number)
-        self._switches = Switches(ports.catalogue, ports.publisher, ports.settings.trust_dir)
+        self._switches = Switches(ports.catalogue, ports.publisher, ports.settings.trust_dir, Store(ports.settings.store_url))
 
     def stop(self, purge: bool = False) -> None:
         """End it and wait for it. With `purge` the shard is another's: what was not sent is dropped."""

@@ -109,6 +109,12 @@ class SwitchTable:
         places = ", ".join(["%s"] * len(asdict(switch)))
         self._tx.execute(f"INSERT INTO switches ({columns}) VALUES ({places}) ON CONFLICT DO NOTHING", astuple(switch))  # noqa: S608
 
+    def newest_rollout(self, stream: str, model: str) -> int:
+        """The highest rollout number of a model's switches; 0 before the first."""
+        query = "SELECT coalesce(max(rollout), 0) FROM switches WHERE stream = %s AND model = %s"
+        row = self._tx.execute(query, (stream, model)).fetchone()
+        return int(row[0]) if row else 0
+
 
 class RequestTable:
     """`handlers.Requests` in PostgreSQL."""

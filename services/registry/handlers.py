@@ -35,6 +35,7 @@ class Switches(Protocol):
     """The history of what served."""
 
     def add(self, switch: Switch) -> None: ...
+    def newest_rollout(self, stream: str, model: str) -> int: ...
 
 
 class Requests(Protocol):
@@ -98,7 +99,8 @@ def on_switch_appended(event: SwitchAppended, ports: Ports) -> list[AliasChanged
     if approved is None:
         raise Parked(f"people's approval {event.approval}", after=ApprovalDecided)
     if _subject(approved) != _subject(event):
-        raise Rejected("other-subject", f"approval {event.approval} is not about this version of {event.stream}/{event.model}")
+        raise Rejected("other-subject", f"approval {event.approval} is not about this switch of {event.stream}/{event.model}")
+    newest = ports.switches.newest_rollout(event.stream, event.model)
     ports.switches.add(
         Switch(
             stream=event.stream,
@@ -112,6 +114,8 @@ def on_switch_appended(event: SwitchAppended, ports: Ports) -> list[AliasChanged
             run=event.run,
         )
     )
+    if event.rollout < newest:  # another shard was first with a later one
+        return []
     moved = _move(ports, event, CHAMPION, event.version, event.rollout, event.partition, event.offset)
     if ports.aliases.get(event.stream, event.model, CANDIDATE) == event.version:
         moved += _move(ports, event, CANDIDATE, None, event.rollout, event.partition, event.offset)
@@ -123,8 +127,9 @@ def _must_exist(event: ApprovalRequested | SwitchAppended, ports: Ports) -> None
         raise Parked(f"version {event.stream}/{event.model}/{event.version}")
 
 
-def _subject(event: ApprovalRequested | SwitchAppended) -> tuple[str, str, int, str]:
-    return event.stream, event.model, event.version, event.artifact
+def _subject(event: ApprovalRequested | SwitchAppended) -> tuple[object, ...]:
+    """What people have decided, so far as a switch says it."""
+    return event.stream, event.model, event.version, event.artifact, event.action, event.rollout, event.run, event.effective_at
 
 
 def _move(

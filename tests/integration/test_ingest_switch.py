@@ -16,6 +16,7 @@ from tests.unit.ingest.world import SECOND
 from tidemill.bus.control_client import Publisher, read_all
 from tidemill.events import ingest, log, spec
 from tidemill.events.base import Event
+from tidemill.store import Store
 
 START = 1_000_000_000 * SECOND
 LATER = 4_000_000_000 * SECOND
@@ -25,6 +26,9 @@ LATER = 4_000_000_000 * SECOND
 def stream(stack: Stack, stream_name: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stream]:
     made = Stream(stack, stream_name, getattr(request, "param", {}))
     orders.generate(tmp_path)
+    store = Store(made.settings.store_url)
+    for rollout in range(1, 10):
+        store.put_tree(orders.files(rollout))
     made.settings = made.settings.model_copy(update={"trust_dir": tmp_path / "pinned"})
     bundle = orders.with_model(made.bundle())
     say(made, spec.Applied(stream=made.name, digest=bundle.digest, author="t", content=bundle.to_json(), applied_at=0))

@@ -68,7 +68,9 @@ def headers(
 
 def parse(headers: Iterable[tuple[str, bytes | None]] | None) -> Envelope:
     """The envelope of a record's headers; the last of several with one name counts; what cannot be read is left out."""
-    found = {name: (value or b"").decode("utf-8", "replace") for name, value in headers or ()}
+    found = {
+        name: (value or b"").decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}") for name, value in headers or ()
+    }
     return Envelope(
         id=found.get("ce_id", ""),
         source=found.get("ce_source", ""),
@@ -97,4 +99,5 @@ def _time(text: str) -> int | None:
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.removeprefix("-").isdecimal() else None
+    """A number of at most 64 bits; None where the text is none."""
+    return int(text) if len(text) < 20 and text.isascii() and text.removeprefix("-").isdecimal() else None

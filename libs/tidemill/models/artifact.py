@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tidemill.errors import Rejected
+from tidemill.store import Store
 
 MODEL: Final = "model.ubj"
 """xgboost's trees, as universal binary JSON."""
@@ -39,5 +40,11 @@ def requester(files: Mapping[str, bytes]) -> str:
     """Who requested the run, by the artifact's lineage; empty where it has none. Rejected `bad-artifact` where that is none."""
     try:
         return str(json.loads(files[LINEAGE])["requester"]) if LINEAGE in files else ""
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Rejected("bad-artifact", f"{LINEAGE} does not name who requested the run: {error}") from error
+
+
+def requested_by(store: Store, artifact: str) -> str:
+    """`requester` of an artifact in the store, of which only the lineage is read; raises as `Store.get_tree` too."""
+    lineage = store.manifest(artifact).get(LINEAGE)
+    return requester({LINEAGE: store.get(lineage)} if lineage else {})

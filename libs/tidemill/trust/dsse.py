@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass
 
@@ -32,6 +31,9 @@ class Envelope:
             raise Refused("bad-signature", f"the signature is not by the pinned key of {self.keyid!r}") from None
 
 
+_LONGEST = 65_536
+
+
 def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     """PAE(type, body) of the specification: what is signed."""
     kind = payload_type.encode()
@@ -52,12 +54,14 @@ def sign(payload: bytes, key: Ed25519PrivateKey, keyid: str) -> str:
 
 def parse(text: str) -> Envelope:
     """The envelope in `text`; Refused when it has another shape."""
+    if len(text) > _LONGEST:
+        raise Refused("bad-envelope", f"not a DSSE envelope: {len(text):,} characters, where {_LONGEST:,} are enough for any")
     try:
         raw = json.loads(text)
         (only,) = raw["signatures"]
         payload, signature = (base64.b64decode(part, validate=True) for part in (raw["payload"], only["sig"]))
         keyid, kind = str(only["keyid"]), str(raw["payloadType"])
-    except (ValueError, KeyError, TypeError, binascii.Error) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Refused("bad-envelope", f"not a DSSE envelope with one signature: {error}") from error
     if kind != PAYLOAD_TYPE:
         raise Refused("bad-envelope", f"payload type {kind!r} instead of {PAYLOAD_TYPE!r}")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from services.ingest import handlers
 from services.ingest.adapters.control import Catalogue
-from services.ingest.handlers import Order
+from services.ingest.handlers import Judges, Order
 from services.ingest.model import State, Switch
 from tidemill import telemetry
 from tidemill.bus.control_client import Publisher
 from tidemill.events.base import Event
 from tidemill.events.log import ModelSwitched
+from tidemill.models.artifact import requested_by
+from tidemill.store import Store
 from tidemill.trust.keys import KeyRing
 
 logger = logging.getLogger(__name__)
@@ -23,9 +26,9 @@ logger = logging.getLogger(__name__)
 class Switches:
     """Which orders may become switches now, and what is said of them."""
 
-    def __init__(self, catalogue: Catalogue, publisher: Publisher, trust: Path) -> None:
+    def __init__(self, catalogue: Catalogue, publisher: Publisher, trust: Path, store: Store) -> None:
         """`trust` is the folder of pinned public keys."""
-        self._catalogue, self._publisher, self._trust = catalogue, publisher, trust
+        self._catalogue, self._publisher, self._trust, self._store = catalogue, publisher, trust, store
 
     def due(self, state: State, shards: int, now: int) -> list[Switch]:
         """Those that may go into the log; refusals are said. `now`: wall time, us. Raises Transient."""
@@ -33,7 +36,8 @@ class Switches:
         with self._catalogue.lock:
             if not rollouts.open(state.shard):
                 return []
-            found = handlers.ready(rollouts, state, KeyRing.load(self._trust), shards, now)
+            judges = Judges(KeyRing.load(self._trust), partial(requested_by, self._store))
+            found = handlers.ready(rollouts, state, judges, shards, now)
         for order, reason in found.refused:
             self._refuse(order, state, reason)
         return found.switches

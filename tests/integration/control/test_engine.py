@@ -84,6 +84,24 @@ def test_bytes_that_are_no_event_are_dead_letters(bench, value: bytes | None) ->
     assert len(bench.seen.letters) == 1
 
 
+def test_what_a_database_cannot_keep_is_a_dead_letter(bench) -> None:
+    bench.engine.take(bench.record(request(model="a\0b"), 0))
+    bench.engine.take(bench.record(request(), 1))
+    assert bench.seen.letters == ["unstorable"]
+    assert counts(bench) == {"m": 1}
+
+
+@pytest.mark.parametrize(("name", "value"), [("ce_id", b"a\0b"), ("tidemill-seq", b"9" * 5_000), ("ce_time", b"9" * 5_000)])
+def test_a_header_made_to_stop_its_reader_does_not(bench, name: str, value: bytes) -> None:
+    from dataclasses import replace
+
+    record = bench.record(request(), 0)
+    headers = [*(header for header in record.headers if header[0] != name), (name, value)]
+    bench.engine.take(replace(record, headers=headers))
+    bench.engine.take(bench.record(request(), 1))
+    assert counts(bench) == {"m": 2}
+
+
 def test_an_event_in_a_foreign_topic_is_a_dead_letter(bench) -> None:
     from dataclasses import replace
 

@@ -196,8 +196,9 @@ def test_models_of_one_name_in_two_streams_have_requests_of_their_own(memory: Me
 
 
 def test_an_approved_version_is_ordered_with_its_decision_and_its_fallback(memory: Memory, trust: Path) -> None:
+    request = proposed(memory)
     handlers.on_alias_changed(champion(4), memory.ports)
-    said = handlers.on_decision_submitted(decision(trust, proposed(memory)), memory.ports)
+    said = handlers.on_decision_submitted(decision(trust, request), memory.ports)
     order = one(said, RolloutOrdered)
     assert (order.version, order.rollout, order.fallback, len(order.envelopes)) == (1, 1, 4, 1)
     assert one(said, ApprovalDecided).approvers == ["ann"]
@@ -212,6 +213,31 @@ def test_two_required_approvers_are_two_people(memory: Memory, trust: Path) -> N
         ]
     order = one(handlers.on_decision_submitted(decision(trust, request, "bob"), memory.ports), RolloutOrdered)
     assert len(order.envelopes) == 2
+
+
+def test_a_signature_whose_key_is_pinned_no_more_counts_for_nothing(memory: Memory, trust: Path, tmp_path: Path) -> None:
+    request = proposed(memory)
+    memory.put(Proposal(request.model_copy(update={"required": 2})))
+    handlers.on_decision_submitted(decision(trust, request), memory.ports)
+    for name in ("bob", "carl"):
+        keys.generate(name, tmp_path / "private", tmp_path / "pinned" / "ops-review")
+    memory.keys = keys.KeyRing.load(tmp_path / "pinned")  # ann's is gone
+    said = handlers.on_decision_submitted(decision(tmp_path, request, "bob"), memory.ports)
+    assert not [event for event in said if isinstance(event, RolloutOrdered)]
+    order = one(handlers.on_decision_submitted(decision(tmp_path, request, "carl"), memory.ports), RolloutOrdered)
+    assert len(order.envelopes) == 2
+
+
+@pytest.mark.parametrize(("measured", "passes"), [(None, False), (3, False), (4, True)])
+def test_a_version_that_was_not_measured_against_who_serves_by_now_is_refused(
+    memory: Memory, measured: int | None, passes: bool
+) -> None:
+    handlers.on_alias_changed(champion(4), memory.ports)
+    said = handlers.on_version_registered(version(5, measured), memory.ports)
+    assert any(isinstance(event, ApprovalRequested) for event in said) is passes
+    if not passes:
+        failed = [gate.message for gate in one(said, GateFailed).gates if not gate.passed]
+        assert failed == ["version 4 has come to serve since; the next run will be measured against it"]
 
 
 def test_a_rejection_ends_the_request_and_orders_nothing(memory: Memory, trust: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from services.ingest.handlers import Order
 from tests.unit.ingest.world import NOW, SECOND
 from tidemill.events.governance import RolloutOrdered
 from tidemill.events.serving import ModelPrepared, ModelRefused
+from tidemill.models.artifact import LINEAGE
 from tidemill.models.rollout import content_of
 from tidemill.spec import Bundle, ModelSpec
+from tidemill.store import digest_of, manifest_of
 from tidemill.trust import dsse, keys
 from tidemill.trust.statement import Decision, Statement
 
@@ -35,6 +38,16 @@ def generate(root: Path) -> Path:
     return root / "pinned"
 
 
+def files(rollout: int) -> dict[str, bytes]:
+    """As much of an artifact as a decision rests on."""
+    return {LINEAGE: json.dumps({"requester": "training", "rollout": rollout}).encode()}
+
+
+def artifact_of(rollout: int) -> str:
+    """The digest under which a store keeps them."""
+    return digest_of(manifest_of({name: digest_of(data) for name, data in files(rollout).items()}))
+
+
 def ordered(
     root: Path,
     stream: str = "world",
@@ -46,7 +59,7 @@ def ordered(
     **over: Any,
 ) -> RolloutOrdered:
     """An order whose decision `signer` has signed; `over` changes the order behind the signer's back."""
-    artifact, report = "sha256:" + f"{rollout:02x}" * 32, "sha256:" + "cd" * 32
+    artifact, report = artifact_of(rollout), "sha256:" + "cd" * 32
     decision = Decision(
         stream=stream, model="m", version=rollout, report=report, action="promote", rollout=rollout, effective_at=effective,
         approval=f"p{rollout}", run=f"r{rollout}", requester="training", author="carol", expires=expires, reason="",

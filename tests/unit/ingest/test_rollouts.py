@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.ingest import handlers
-from services.ingest.handlers import Ready, Rollouts
+from services.ingest.handlers import Judges, Ready, Rollouts
 from services.ingest.model import State, Switched
 from tests.unit.ingest.orders import EXPIRES, declined, generate, heard, ordered, prepared, with_model
 from tests.unit.ingest.world import NOW, bundle
@@ -26,8 +26,10 @@ def state() -> State:
     return State("world", 0, bundle=with_model(bundle()))
 
 
-def ready(root: Path, rollouts: Rollouts, of: State | None = None, shards: int = 1, now: int = NOW) -> Ready:
-    return handlers.ready(rollouts, of or state(), KeyRing.load(root / "pinned"), shards, now)
+def ready(
+    root: Path, rollouts: Rollouts, of: State | None = None, shards: int = 1, now: int = NOW, requester: str = "training"
+) -> Ready:
+    return handlers.ready(rollouts, of or state(), Judges(KeyRing.load(root / "pinned"), lambda _: requester), shards, now)
 
 
 def rollouts(*said: Any, shards: tuple[int, ...] = (0,), fresh: bool = True) -> Rollouts:
@@ -58,6 +60,10 @@ def test_what_serving_prepared_for_another_artifact_does_not_count(root: Path) -
     handlers.on_rollout_ordered(heard(order), heard_of)
     handlers.on_model_prepared(prepared(ordered(root, rollout=2), 0), heard_of)
     assert ready(root, heard_of) == Ready([], [])
+
+
+def test_who_requested_the_run_is_asked_of_the_artifact_though_somebody_says_that_serving_is_ready(root: Path) -> None:
+    assert reasons(ready(root, rollouts(ordered(root)), requester="ann")) == ["self-signed"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,9 @@ class Memory:
         self.pointed.pop((stream, model, alias), None)
         if version is not None:
             self.pointed[stream, model, alias] = version
+
+    def newest_rollout(self, stream: str, model: str) -> int:
+        return max((one.rollout for one in self.switched if (one.stream, one.model) == (stream, model)), default=0)
 
     @property
     def ports(self) -> Ports:
@@ -105,7 +108,7 @@ def completed(run: str = "r1", model: str = "m", stream: str = "s") -> RunComple
 def switched(version: int, offset: int, rollout: int = 1, partition: int = 0) -> SwitchAppended:
     return SwitchAppended(
         stream="s", model="m", version=version, artifact="sha256:a", rollout=rollout, action="promote", order="o", approval="p",
-        run="r1", partition=partition, offset=offset, effective_at=offset * 10,
+        run="r1", partition=partition, offset=offset, effective_at=5,
     )  # fmt: skip
 
 
@@ -208,6 +211,26 @@ def test_an_approval_of_one_version_makes_no_other_champion(memory: Memory, root
     handlers.on_approval_decided(decided(root, "approved"), memory.ports)
     with pytest.raises(Rejected, match="other-subject"):
         handlers.on_switch_appended(switched(2, 40), memory.ports)
+
+
+@pytest.mark.parametrize("over", [{"rollout": 7}, {"run": "r0"}, {"effective_at": 6}, {"action": "revoke"}])
+def test_a_switch_other_than_the_one_that_was_approved_is_no_history(memory: Memory, root: Path, over: dict[str, Any]) -> None:
+    handlers.on_approval_decided(decided(root, "approved"), memory.ports)
+    with pytest.raises(Rejected, match="other-subject"):
+        handlers.on_switch_appended(switched(1, 40).model_copy(update=over), memory.ports)
+    assert memory.switched == []
+
+
+def test_an_older_rollout_that_another_shard_is_late_with_moves_no_alias_back(memory: Memory, root: Path) -> None:
+    handlers.on_approval_decided(decided(root, "approved"), memory.ports)
+    memory.add(replace(switch(), rollout=2))
+    memory.pointed["s", "m", "champion"] = 2
+    assert handlers.on_switch_appended(switched(1, 40, partition=1), memory.ports) == []
+    assert (len(memory.switched), memory.pointed["s", "m", "champion"]) == (2, 2)
+
+
+def switch() -> Switch:
+    return Switch("s", "m", 2, 1, 0, 10, 5, "p", "r2")
 
 
 def test_a_verdict_waits_for_its_request(root: Path) -> None:

@@ -142,6 +142,11 @@ def test_no_changed_byte_of_the_statement_survives(trust: Path, data: st.DataObj
     assert reason(trust, json.dumps(envelope)) == "bad-signature"
 
 
+@pytest.mark.parametrize("text", ["[" * 60_000, "{" * 100, '{"payload":' * 5_000, "x" * 70_000])
+def test_an_envelope_made_to_exhaust_its_reader_is_refused(trust: Path, text: str) -> None:
+    assert reason(trust, text) == "bad-envelope"
+
+
 @given(st.text() | st.binary().map(repr) | st.just("{}") | st.just('{"signatures": []}'))
 def test_what_is_no_envelope_is_refused(trust: Path, text: str) -> None:
     assert reason(trust, text) == "bad-envelope"

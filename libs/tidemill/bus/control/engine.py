@@ -13,7 +13,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any, Protocol, TypeVar
 
-from psycopg import Connection, OperationalError
+from psycopg import Connection, DataError, OperationalError
 from psycopg_pool import ConnectionPool
 
 from tidemill.bus.control import journal, spans
@@ -154,6 +154,8 @@ class Engine:
                 said = self.service.handlers[type(event)](event, self.service.ports(Transaction(connection, meta)))
         except Rejected as error:
             self._bury(connection, record, meta, error)
+        except DataError as error:  # such as a text with a zero character, which PostgreSQL cannot keep
+            self._bury(connection, record, meta, Rejected("unstorable", f"a value of this event cannot be stored: {error}"))
         except Parked as error:
             return self._park(connection, record, meta, error)
         else:

@@ -99,7 +99,8 @@ def read(
         return Events(places[0], frames[0]), bad
     if not frames:
         return Events(
-            np.zeros(0, np.int64), pl.DataFrame(schema={name: _DTYPES.get(column.kind) for name, column in known.items()})
+            np.zeros(0, np.int64),
+            pl.DataFrame(schema={name: _DTYPES[column.kind] for name, column in known.items() if column.kind in _DTYPES}),
         ), bad
     together = np.concatenate(places)
     order = np.argsort(together, kind="stable")
@@ -107,13 +108,12 @@ def read(
 
 
 def _with_columns(frame: pl.DataFrame, known: Mapping[str, Column]) -> pl.DataFrame:
-    """The spec's columns; one that the writer's schema did not have yet is null."""
-    lacking = [
-        pl.lit(None, _DTYPES[known[name].kind]).alias(name)
-        for name in known
-        if name not in frame.columns and known[name].kind in _DTYPES
-    ]
-    return frame.with_columns(lacking) if lacking else frame
+    """The spec's columns in its order, whatever the writer's schema has; one that it does not have is null."""
+    wanted = [name for name, column in known.items() if column.kind in _DTYPES]
+    if frame.columns == wanted:
+        return frame
+    there = set(frame.columns)
+    return frame.select(pl.col(name) if name in there else pl.lit(None, _DTYPES[known[name].kind]).alias(name) for name in wanted)
 
 
 def _doubles(column: pl.Series) -> F8:

@@ -145,7 +145,8 @@ class Worker(threading.Thread):
     def _round(self, shard: Shard, teller: Teller) -> Shard:
         """Take what has come, one step, tell."""
         bundle, limits = self._ports.catalogue.bundle(self.stream), self._ports.limits
-        if bundle is not None and shard.state.bundle is not None and bundle.digest != shard.state.bundle.digest:
+        known = shard.state.bundle
+        if bundle is not None and known is not None and (bundle.digest != known.digest or self._raw.grown()):
             shard = self._begin(shard.state, bundle, shard.plan.shards, teller)
         asked = time.time_ns()
         taken = self._raw.take(limits.batch, limits.poll)

@@ -13,7 +13,7 @@ import pytest
 from services.ingest import errors
 from tests.conftest import Stack
 from tests.integration.ingest_stream import Ingest, Stream, until
-from tests.unit.ingest.world import SECOND
+from tests.unit.ingest.world import SECOND, schema
 from tidemill.events import log, wire
 
 START = 1_000_000_000 * SECOND
@@ -82,6 +82,8 @@ def test_what_is_no_json_is_answered_400(ingest: Ingest, body: bytes, says: str)
         ({"amount": "12"}, "amount", "number"),
         ({"amount": True}, "amount", "number"),
         ({"amount": None}, "amount", "number"),
+        ({"amount": 10**400}, "amount", "number"),
+        ({"\ud800": 1}, "\ud800", "color"),
         ({"at": 1.5}, "at", "2013"),
         ({"at": "yesterday"}, "at", "2013"),
         ({"color": 7}, "color", "text"),
@@ -167,6 +169,7 @@ def test_a_thousand_events_in_one_body_are_answered_one_by_one(ingest: Ingest) -
 
 def test_bad_raw_records_become_dead_letters_and_their_neighbours_events(ingest: Ingest, stream: Stream, stack: Stack) -> None:
     foreign = stack.registry.register("world.Foreign", FOREIGN)
+    namesake = stack.registry.register(f"raw.{stream.name}.a-value", schema("a") | {"fields": [{"name": "id", "type": "long"}]})
     begin = len(stream.events())
     whole = stream.event("a", "raw-cut", START)
     bad: dict[str, tuple[bytes | None, str]] = {
@@ -176,6 +179,7 @@ def test_bad_raw_records_become_dead_letters_and_their_neighbours_events(ingest:
         "cut": (whole[:-3], errors.UNDECODABLE),
         "long": (whole + b"\0", errors.UNDECODABLE),
         "unknown schema": (wire.frame(2_000_000_000, whole[5:]), errors.UNKNOWN_SCHEMA),
+        "a namesake": (wire.frame(namesake, b"\x02"), errors.UNKNOWN_SCHEMA),
         "another source's": (wire.frame(foreign, b"\x02"), errors.UNKNOWN_SCHEMA),
         "1970": (stream.event("a", "raw-1970", 0), errors.TIME_OUT_OF_RANGE),
         "2100": (stream.event("a", "raw-2100", 4_102_444_800 * SECOND), errors.TIME_OUT_OF_RANGE),
@@ -196,7 +200,7 @@ def test_bad_raw_records_become_dead_letters_and_their_neighbours_events(ingest:
         values += [*neighbours[:6], value, *neighbours[6:]]
         n += 12
     first = _next(stream, "a")
-    stream.send("a", values)
+    stream.send("a", values, {"tidemill-attempt": b"9" * 19})
     until(lambda: len(stream.events()) == begin + n, "all neighbours")
     letters = stream.dead()
     assert {at: letters["a", first + at].reason for at in expected} == expected

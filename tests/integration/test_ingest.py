@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from tests.conftest import Stack
 from tests.integration.ingest_stream import Ingest, Stream, until
@@ -84,6 +86,33 @@ def test_a_killed_ingest_neither_loses_nor_doubles_an_event(stream: Stream) -> N
     assert np.all(np.diff(batch.log["known"]) >= 0)
     assert kinds(stream).count(log.BARRIER) == 4
     assert stream.dead() == {}
+
+
+def test_a_producer_with_transactions_holds_nobody_up(stream: Stream) -> None:
+    stream.apply()
+    stream.start().ready()
+    producer = Producer({"bootstrap.servers": stream.stack.bootstrap, "transactional.id": stream.name})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(f"raw.{stream.name}.b", stream.event("b", "in-a-transaction", START))
+    producer.commit_transaction(30)
+    until(lambda: "in-a-transaction" in dict(stream.events()), "the event of the transaction")
+    stream.send("a", [stream.event("a", "later", START + 100 * SECOND)])
+    until(lambda: "later" in dict(stream.events()), "what another source sends later")
+
+
+def test_a_partition_that_a_raw_topic_gets_is_read_too(stream: Stream) -> None:
+    stream.apply()
+    stream.start().ready()
+    topic = f"raw.{stream.name}.a"
+    admin = AdminClient({"bootstrap.servers": stream.stack.bootstrap})
+    admin.create_partitions([NewPartitions(topic, 2)])[topic].result(30)
+    producer = Producer({"bootstrap.servers": stream.stack.bootstrap})
+    until(lambda: len(producer.list_topics(topic, 10).topics[topic].partitions) == 2, "the partition")
+    producer.produce(topic, stream.event("a", "in-the-new-one", START), partition=1)
+    assert producer.flush(30) == 0
+    stream.send("a", [stream.event("a", "in-the-old-one", START + SECOND)])
+    until(lambda: {"in-the-new-one", "in-the-old-one"} <= dict(stream.events()).keys(), "both events")
 
 
 def test_a_drained_ingest_goes_on_from_its_snapshot(stream: Stream) -> None:

@@ -221,6 +221,7 @@ class Loop(Generic[State]):
         starts = [place for shard, topics in shards.items() for place in _starts(self._workers[shard], topics)]
         settle()
         consumer.assign(starts)
+        consumer.resume(starts)  # the client remembers a pause over a change of the assignment, a new worker does not
 
     def _open(self, shard: Shard, topics: list[str]) -> Worker[State]:
         stream, partition = shard

@@ -85,9 +85,11 @@ class Shelf:
             self._folder.mkdir(parents=True, exist_ok=True)
             part = self._folder / f"{os.getpid()}.part"
             size, digest = _write(part, stored)
-            part.replace(self._folder / f"{stored.progress:015d}.{stored.fold.removeprefix('sha256:')[:12]}.{digest}.npz")
+            put = self._folder / f"{stored.progress:015d}.{stored.fold.removeprefix('sha256:')[:12]}.{digest}.npz"
+            part.replace(put)
             _sync(self._folder)
-        for old in self._newest_first()[KEPT:]:
+        others = [path for path in self._newest_first() if path != put]
+        for old in others[KEPT - 1 :]:
             old.unlink(missing_ok=True)
         return size
 
@@ -101,9 +103,9 @@ class Shelf:
                 log.warning("snapshot ignored", extra={"reason": "damaged", "path": str(path), "error": str(error)})
 
     def _newest_first(self) -> list[Path]:
-        """By progress; of several at one place the youngest file."""
+        """As they were written: one of an earlier code or log may be ahead of all that is of any use."""
         paths = self._folder.glob("*.npz")
-        return sorted(paths, key=lambda path: (path.name.partition(".")[0], path.stat().st_mtime_ns), reverse=True)
+        return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
 
 
 def shelf(data_dir: Path, service: str, stream: str, partition: int) -> Shelf:

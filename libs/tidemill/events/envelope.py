@@ -80,7 +80,7 @@ def parse(headers: Iterable[tuple[str, bytes | None]] | None) -> Envelope:
         caused_by=found.get(CAUSED_BY),
         seq=_number(found.get(SEQ, "")),
         position=_number(found.get(POSITION, "")),
-        attempt=_number(found.get(ATTEMPT, "")) or 0,
+        attempt=_number(found.get(ATTEMPT, ""), 31) or 0,
     )
 
 
@@ -98,6 +98,7 @@ def _time(text: str) -> int | None:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
-def _number(text: str) -> int | None:
-    """A number of at most 64 bits; None where the text is none."""
-    return int(text) if len(text) < 20 and text.isascii() and text.removeprefix("-").isdecimal() else None
+def _number(text: str, bits: int = 63) -> int | None:
+    """A number of so many bits and a sign; None where the text is none."""
+    number = int(text) if len(text) <= 20 and text.isascii() and text.removeprefix("-").isdecimal() else None
+    return number if number is not None and -(2**bits) <= number < 2**bits else None

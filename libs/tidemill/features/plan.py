@@ -43,6 +43,8 @@ class TablePlan:
 
     view: str
     source: str
+    time: str
+    """The source's column of event time."""
     entity: tuple[str, ...]
     where: Expression | None
     values: tuple[Expression, ...]
@@ -59,10 +61,21 @@ class TablePlan:
 
     @cached_property
     def identity(self) -> tuple[object, ...]:
-        """What decides the table's state, and nothing else."""
+        """What decides the table's state, and whose it is: two views may need the same and must not share it."""
         where = self.where.text if self.where else None
         values = tuple(value.text for value in self.values)
-        return self.source, self.entity, where, values, self.slide, self.ring, tuple(self.kinds), tuple(self.sources)
+        return (
+            self.view,
+            self.source,
+            self.time,
+            self.entity,
+            where,
+            values,
+            self.slide,
+            self.ring,
+            tuple(self.kinds),
+            tuple(self.sources),
+        )
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,8 @@ class LabelPlan:
     model_hash: int
     trigger_source: str
     source: str
+    times: tuple[str, str]
+    """The columns of event time of the trigger and of the label's source."""
     match: str
     value: Expression
     within: int
@@ -92,7 +107,7 @@ class LabelPlan:
     @property
     def identity(self) -> tuple[object, ...]:
         """What decides the join's state, and nothing else."""
-        return self.model, self.trigger_source, self.source, self.match, self.value.text, self.within
+        return self.model, self.trigger_source, self.source, self.times, self.match, self.value.text, self.within
 
 
 @dataclass(frozen=True)
@@ -147,6 +162,7 @@ def _table(bundle: Bundle, name: str, view: ViewSpec, step: int) -> TablePlan:
     return TablePlan(
         view=name,
         source=view.source,
+        time=bundle.stream.sources[view.source].time,
         entity=tuple(bundle.stream.entities[view.entity]),
         where=expression(view.where, known) if view.where else None,
         values=tuple(expression(text, known) for text in texts),
@@ -202,7 +218,8 @@ def _label(bundle: Bundle, model: ModelSpec) -> LabelPlan:
     label = model.label
     value = expression(label.value, bundle.columns(label.source))
     source = model.trigger_source(bundle)
-    return LabelPlan(model.model, hash64(model.model.encode()), source, label.source, label.match, value, label.within)
+    times = bundle.stream.sources[source].time, bundle.stream.sources[label.source].time
+    return LabelPlan(model.model, hash64(model.model.encode()), source, label.source, times, label.match, value, label.within)
 
 
 def _ints(values: list[int]) -> I8:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from tidemill.events import governance, ingest, progress, training
 from tidemill.events.base import Event
+
+FOREVER: Final = 2**62
+"""After all times: without a model there is nothing to wait for."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Gate:
     def limit(self) -> int:
         """The time up to which (exclusively) events may be sent."""
         ends = [self.judged.get(model, self.begin // window * window) + window for model, window in self.windows.items()]
-        return min([*ends, *self.open.values()])
+        return min([*ends, *self.open.values()], default=FOREVER)
 
     @property
     def idle(self) -> bool:

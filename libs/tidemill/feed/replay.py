@@ -82,5 +82,9 @@ class Replay:
     def _settled(self, goal: int) -> bool:
         """Every window that is over is judged, and no cause is open. The end of all sources closes the last window early."""
         reached = min(self.gate.judged.get(model, 0) for model in self.gate.windows) if self.gate.windows else goal
-        due = goal if goal >= self.timeline.end else min(goal // window * window for window in self.gate.windows.values())
+        due = (
+            goal
+            if goal >= self.timeline.end
+            else min((goal // window * window for window in self.gate.windows.values()), default=goal)
+        )
         return reached >= due and self.gate.idle

@@ -104,8 +104,11 @@ class Session:
             consumer.close()
         if len(last) == len(places) and all(until is not None for until in last):
             return min(until for until in last if until is not None)
-        every = (_promise(message.value(), self._registry) for batch in read_to_end(self.settings, topic) for message in batch)
-        return max((until for until in every if until is not None), default=0)
+        newest = dict.fromkeys(places, 0)
+        for message in (one for batch in read_to_end(self.settings, topic) for one in batch):
+            if (until := _promise(message.value(), self._registry)) is not None:
+                newest[message.partition() or 0] = max(newest[message.partition() or 0], until)
+        return min(newest.values())
 
     def _topic(self, source: str) -> str:
         return f"raw.{self.stream}.{source}"

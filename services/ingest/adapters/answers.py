@@ -45,6 +45,7 @@ class Answers:
     def expect(self) -> Waiting:
         """To be called before the raw record is sent, so that no answer comes too early."""
         waiting = Waiting(next(self._numbers), Future())
+        waiting.future.set_running_or_notify_cancel()  # a caller whose patience is over must not cancel what is just told
         with self._lock:
             self._waiting[waiting.number] = waiting.future
         return waiting

@@ -107,10 +107,14 @@ def _union(arms: list[Any], value: Any, path: str, problems: list[Problem]) -> A
 
 
 def _number(schema: dict[str, Any], value: Any, path: str, problems: list[Problem]) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
         problems.append(Problem(path, f"is {_kind(value)}", "write a finite number"))
         return None
-    return float(value)
+    return number
 
 
 def _integer(schema: dict[str, Any], value: Any, path: str, problems: list[Problem]) -> Any:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from services.ingest.model import Arrival, Lane
 from tidemill.bus import consumer as reading
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOG_APPEND_TIME = 2
+_LOOK_AGAIN = 5.0
+"""Seconds between looks at how many partitions the topics have."""
 
 
 class RawTopics:
@@ -33,6 +36,7 @@ class RawTopics:
         self._next: dict[Lane, int] = {}
         self._ends: dict[Lane, int] = {}
         self._paused: set[Lane] = set()
+        self._look_at = 0.0
 
     def assign(self, sources: Iterable[str], passed: Mapping[Lane, int]) -> list[Lane]:
         """Read every partition of the sources from where the log ends. Returns the lanes.
@@ -57,11 +61,26 @@ class RawTopics:
 
     def take(self, limit: int, wait: float) -> list[Arrival]:
         """What has come: at most `limit` records, after waiting at most `wait` seconds for the first."""
-        messages = reading.good(reading.take(self._consumer, limit, wait))
-        if not messages:
-            return []
-        now = time.time_ns() // 1000
-        return [self._arrival(topic, partition, part, now) for (topic, partition), part in grouped(messages)]
+        taken = reading.take(self._consumer, limit, wait)
+        messages, now = reading.good(taken), time.time_ns() // 1000
+        arrivals = (
+            [self._arrival(topic, partition, part, now) for (topic, partition), part in grouped(messages)] if messages else []
+        )
+        if len(messages) < len(taken):
+            self._pass_ends(taken)
+        return arrivals
+
+    def grown(self) -> bool:
+        """Whether a topic has got partitions that are not read yet; looked at now and then."""
+        if time.monotonic() < self._look_at:
+            return False
+        self._look_at = time.monotonic() + _LOOK_AGAIN
+        try:
+            topics = self._consumer.list_topics(timeout=_LOOK_AGAIN).topics
+        except KafkaException:
+            return False
+        counts = Counter(self._topic(lane.source) for lane in self._next)
+        return any(name in topics and len(topics[name].partitions) > count for name, count in counts.items())
 
     def more(self) -> set[Lane]:
         """The lanes of which the broker has more than was taken, as far as is known here."""
@@ -97,6 +116,13 @@ class RawTopics:
         stamps = [millis for _, millis in map(Message.timestamp, messages)] if kind == _LOG_APPEND_TIME else []
         times = np.array(stamps, np.int64) * 1000 if stamps else np.full(len(messages), now)
         return Arrival(lane, offsets, times, list(map(Message.value, messages)), messages)
+
+    def _pass_ends(self, messages: Iterable[Message]) -> None:
+        """At a partition's end nothing before it is left to come, though it takes offsets: the marks of a producer's transactions."""
+        for message in messages:
+            if (error := message.error()) and error.code() == KafkaError._PARTITION_EOF:
+                lane = Lane(str(message.topic()).removeprefix(f"raw.{self._stream}."), message.partition() or 0)
+                self._next[lane] = max(self._next.get(lane, 0), message.offset() or 0)
 
     def _topic(self, source: str) -> str:
         return f"raw.{self._stream}.{source}"

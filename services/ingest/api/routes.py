@@ -7,6 +7,7 @@ taken: 400 no JSON, 404 no such stream or source, 409 the same id with other con
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict
 from difflib import get_close_matches
@@ -28,6 +29,14 @@ _RETRY = {"Retry-After": "1"}
 Result = tuple[int, dict[str, Any]]
 
 
+class _Json(JSONResponse):
+    """In ASCII: what a caller sent, and is told of, need not be UTF-8."""
+
+    def render(self, content: Any) -> bytes:
+        """The body."""
+        return json.dumps(content, separators=(",", ":")).encode()
+
+
 def router(door: Door) -> APIRouter:
     """The routes, on a door to the raw topics."""
     routes = APIRouter()
@@ -39,9 +48,9 @@ def router(door: Door) -> APIRouter:
             events, several = body.parse(await body.read(request, door.limits.body), door.limits.events)
             results = await _take(door, stream, source, events)
         except Refused as error:
-            return JSONResponse(_rejected(error.reason, error.message), _CODES.get(error.reason, 422))
-        except (Busy, Transient) as error:
-            return JSONResponse(_rejected("not-now", str(error)), 503, _RETRY)
+            return _Json(_rejected(error.reason, error.message), _CODES.get(error.reason, 422))
+        except Transient as error:
+            return _Json(_rejected("not-now", str(error)), 503, _RETRY)
         return _response(results, several)
 
     return routes
@@ -72,6 +81,8 @@ async def _take(door: Door, stream: str, source: str, events: list[Any]) -> list
             sent.append((422, _rejected("wrong-event", str(error)) | {"errors": [asdict(found) for found in error.problems]}))
         except Refused as error:
             sent.append((_CODES.get(error.reason, 422), _rejected(error.reason, error.message)))
+        except Busy as error:
+            sent.append((503, _rejected("not-now", str(error))))
     until = time.monotonic() + door.limits.answer
     return [one if isinstance(one, tuple) else _result(one.id, await door.answer(one, until - time.monotonic())) for one in sent]
 
@@ -93,7 +104,7 @@ def _response(results: list[Result], several: bool) -> JSONResponse:
     codes = {code for code, _ in results}
     code = codes.pop() if len(codes) == 1 else 207 if 202 in codes else 422
     content = {"results": [{"code": one, **answer} for one, answer in results]} if several else results[0][1]
-    return JSONResponse(content, code, _RETRY if code == 503 else None)
+    return _Json(content, code, _RETRY if code == 503 else None)
 
 
 def _rejected(reason: str, message: str) -> dict[str, Any]:

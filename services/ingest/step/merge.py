@@ -54,10 +54,13 @@ class Merge:
 
     def release(self, more: Collection[Lane], switches: list[Switch], now: int) -> Iterator[Piece]:
         """What may go into the log, in order. `more`: the lanes of which the broker has more; `now`: wall time, us."""
+        done: list[Piece] = []
         if self.replaying:
-            yield from self._replay(switches)
+            for piece in self._replay(switches):
+                done += [piece] if isinstance(piece, Switch) else []
+                yield piece
         if not self.replaying:
-            yield from self._live(more, switches, now)
+            yield from self._live(more, [switch for switch in switches if switch not in done], now)
 
     def _promise(self, queue: Queue, promise: Promise) -> list[Dead]:
         if not self.replaying:

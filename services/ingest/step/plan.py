@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from tidemill.events import wire
 from tidemill.events.columnar import BadSchema, Decoder
 from tidemill.events.feed import Progressed
 from tidemill.events.identity import hash64
 from tidemill.spec import Bundle, expressions
+from tidemill.spec.columns import Column, columns_of
 from tidemill.spec.stream import SourceSpec
 
 PROMISE: Final = "promise"
@@ -73,9 +75,27 @@ class Source:
         if name != self.record:
             return f"schema {schema_id} is {name}, source {self.name!r} takes {self.record}"
         try:
-            return Decoder(schema)
-        except BadSchema as error:
+            return _unlike(schema, self.schema) or Decoder(schema)
+        except (BadSchema, *wire.BAD_SCHEMA) as error:
             return f"schema {schema_id} cannot be decoded: {error}"
+
+
+def _unlike(written: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """Why a record of the right name is none of the source's events; empty where it is one.
+
+    The registry compares only what was registered under the record's own name.
+    """
+    there, defaults = columns_of(written), {field["name"] for field in wanted["fields"] if "default" in field}
+    for name, column in columns_of(wanted).items():
+        if name not in there and name not in defaults:
+            return f"it has no field {name!r}"
+        if name in there and (there[name].kind, there[name].time) != (column.kind, column.time):
+            return f"its field {name!r} is {_said(there[name])}, where the source has {_said(column)}"
+    return ""
+
+
+def _said(column: Column) -> str:
+    return "an instant" if column.time else f"a {column.kind}" if column.kind != "other" else "of another type"
 
 
 @dataclass(frozen=True)

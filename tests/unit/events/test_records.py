@@ -74,6 +74,22 @@ def test_a_bad_value_is_rejected_with_its_reason(value: bytes, reason: str) -> N
     assert caught.value.reason == reason
 
 
+NESTED = {"type": "record", "name": "N", "fields": [{"name": "n", "type": ["null", "N"]}]}
+NOTHINGS = {"type": "record", "name": "M", "fields": [{"name": "m", "type": {"type": "array", "items": "null"}}]}
+NO_SCHEMA = {"type": "record", "name": "O", "fields": [{"name": "o", "type": {"type": "enum", "name": "E", "symbols": ["a b"]}}]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "datum"),
+    [(NESTED, b"\x02" * 200_000 + b"\0"), (NOTHINGS, b"\xfe\xff\xff\xff\xff\xff\xff\xff\x7f\0"), (NO_SCHEMA, b"\0")],
+)
+def test_a_schema_made_to_exhaust_its_reader_is_refused(schema: dict[str, Any], datum: bytes) -> None:
+    shelf = Shelf()
+    shelf.kept[9] = schema
+    with pytest.raises(Rejected, match="its schema cannot be used"):
+        wire.decode(wire.frame(9, datum), shelf)
+
+
 def test_schema_ids_of_a_batch() -> None:
     assert wire.schema_ids([b"\0\0\0\1\2x", b"\0\0\0", b"", b"\1\0\0\0\1", b"\0\0\0\0\7"]).tolist() == [258, -1, -1, -1, 7]
     assert wire.schema_ids([]).tolist() == []
@@ -131,7 +147,17 @@ def test_an_envelope_survives_its_headers() -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [None, [], [("ce_id", None)], [("ce_time", b"yesterday"), ("tidemill-seq", b"-")], [("x", b"\xff")]]
+    "headers",
+    [
+        None,
+        [],
+        [("ce_id", None)],
+        [("ce_time", b"yesterday"), ("tidemill-seq", b"-")],
+        [("x", b"\xff")],
+        [("tidemill-seq", b"9" * 5_000)],
+        [("tidemill-position", b"9" * 19)],
+        [("tidemill-attempt", b"2147483648")],
+    ],
 )
 def test_odd_headers_are_left_out(headers: Any) -> None:
     assert envelope.parse(headers) == envelope.Envelope()

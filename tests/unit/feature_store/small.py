@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import fastavro
@@ -66,8 +66,11 @@ def bundle(views: dict[str, Any], within: str = "1h") -> Bundle:
 class Schemas:
     """The registry's part."""
 
+    def __init__(self, more: Mapping[int, dict[str, Any]] | None = None) -> None:
+        self._more = more or {}
+
     def schema(self, schema_id: int) -> dict[str, Any]:
-        return SCHEMAS[NAMES[schema_id]]
+        return self._more[schema_id] if schema_id in self._more else SCHEMAS[NAMES[schema_id]]
 
 
 def records(spec: Bundle, events: list[Event], ended: bool = False) -> list[tuple[int, int, int, bytes | None, bytes]]:
@@ -101,10 +104,13 @@ def batches(found: list[tuple[int, int, int, bytes | None, bytes]], sizes: Itera
 
 
 def fold(
-    found: list[tuple[int, int, int, bytes | None, bytes]], sizes: Iterator[int], reload: bool = False
+    found: list[tuple[int, int, int, bytes | None, bytes]],
+    sizes: Iterator[int],
+    reload: bool = False,
+    schemas: Schemas | None = None,
 ) -> list[tuple[bytes | None, bytes]]:
     """(key, value) of everything that comes out; `reload`: through a snapshot after each batch."""
-    store = FeatureStore(Schemas(), CODE)
+    store = FeatureStore(schemas or Schemas(), CODE)
     state: State = store.initial("small", 0)
     out: list[tuple[bytes | None, bytes]] = []
     for batch in batches(found, sizes):

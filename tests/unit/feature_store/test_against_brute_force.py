@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 from typing import Any
 
+import fastavro
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +16,8 @@ from hypothesis import strategies as st
 from tests.unit.feature_store import brute, small
 from tests.unit.feature_store.brute import DAY, HOUR, MINUTE, Event
 from tidemill.code import mark
+from tidemill.events import wire
+from tidemill.events.log import EVENT
 
 WINDOWS = {"5m": 5 * MINUTE, "1h": HOUR, "6h": 6 * HOUR, "24h": DAY, "7d": 7 * DAY}
 AGGS = ("count", "sum", "mean", "min", "max", "last", "std")
@@ -206,3 +211,44 @@ def _calls(count: int) -> int:
     finally:
         sys.setprofile(None)
     return made
+
+
+TELL = small.SCHEMAS["tells"]["fields"]
+LATER_WRITERS = {
+    "a column more": [*TELL, {"name": "z", "type": ["null", "double"], "default": None}],
+    "another order": TELL[::-1],
+    "a column less": [field for field in TELL if field["name"] != "about"],
+}
+
+
+@pytest.mark.parametrize("fields", LATER_WRITERS.values(), ids=LATER_WRITERS)
+def test_writers_of_several_schemas_may_stand_in_one_batch(fields: list[dict[str, Any]]) -> None:
+    schema = {"type": "record", "name": "Tell", "fields": fields}
+    schemas = small.Schemas({99: schema})
+    spec = small.bundle({"v": {"source": "tells", "entity": "who", "features": {"y": {"agg": "sum", "of": "y", "over": ["1h"]}}}})
+    row = {"id": "t2", "at": 2, "who": "a", "about": None, "y": 3.0, "z": 1.0}
+    datum = io.BytesIO()
+    fastavro.schemaless_writer(datum, fastavro.parse_schema(schema, named_schemas={}), row)
+    first = Event(1, "tells", "t1", 1, 1, {"id": "t1", "who": "a", "about": None, "y": 2.0})
+    asking = Event(3, "asks", "q", 3, 3, {"id": "q", "who": "a", "x": 1.0, "loud": True})
+    found = small.records(spec, [first, asking])
+    found.insert(2, (EVENT, spec.stream.order.index("tells"), 2, b"t2", wire.frame(99, datum.getvalue())))
+    for size in (1, 100):
+        out = small.parsed(spec, small.fold(found, itertools.repeat(size), schemas=schemas))
+        (vector,) = [row for name, row in out if name == "vector:ask"]
+        assert float(vector["v__y__1h"]) == 5.0
+
+
+@pytest.mark.parametrize("reload", [False, True])
+def test_views_that_need_the_same_have_a_state_each_under_whatever_spec(reload: bool) -> None:
+    def view(agg: str) -> dict[str, Any]:
+        return {"source": "asks", "entity": "who", "features": {"y": {"agg": agg, "of": "x", "over": ["1h"]}}}
+
+    specs = [small.bundle({"m": view("mean")}), *[small.bundle({"m": view("mean"), "s": view("sum")})] * 2]
+    log = [Event(n, "asks", f"q{n}", n, n, {"who": "a", "x": 2.0, "loud": True, "id": f"q{n}"}) for n in range(1, 8)]
+    found = [record for number, spec in enumerate(specs) for record in small.records(spec, log[2 * number : 2 * number + 2])]
+    found += small.records(specs[1], log[6:])
+    out = small.parsed(specs[1], small.fold(found, itertools.repeat(3), reload)[3:])
+    newer = [row for name, row in out if name == "vector:ask"]
+    assert [float(row["m__y__1h"]) for row in newer] == [2.0] * 5
+    assert np.nan_to_num([float(row["s__y__1h"]) for row in newer]).tolist() == [0.0, 2.0, 4.0, 6.0, 8.0]

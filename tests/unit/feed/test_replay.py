@@ -123,3 +123,7 @@ def test_without_holding_the_feed_listens_to_nobody() -> None:
     tape = Tape()
     replay([], tape).run(0, 2**62, hold=False)
     assert tape.said[-1][0] == "ended"
+
+
+def test_a_feed_of_a_stream_without_models_waits_for_nothing() -> None:
+    assert Gate("s", {}, 0).limit > 2**61

@@ -21,6 +21,14 @@ def test_two_callers_hear_each_their_own() -> None:
     assert len(answers) == 0
 
 
+def test_an_answer_to_a_caller_whose_patience_is_over_harms_nobody() -> None:
+    answers = Answers()
+    waiting = answers.expect()
+    waiting.future.cancel()  # as asyncio does at a time-out, before the question is forgotten
+    answers.tell(waiting.number, YES)
+    assert waiting.future.result(0) == YES
+
+
 def test_the_first_answer_counts() -> None:
     answers = Answers()
     waiting = answers.expect()

@@ -129,6 +129,14 @@ def test_a_switch_waits_for_its_time_in_a_replay_and_stands_behind_the_promise()
     ]
 
 
+def test_a_switch_that_is_due_where_the_replay_ends_goes_in_once() -> None:
+    writer = Writer(Log(), bundle(), (A0, B0))
+    raw = fed({A0: ["|0", 1, "|5!"], B0: ["|0", 2, "|5!"]})
+    out = writer.take(arrival(A0, raw[A0]), arrival(B0, raw[B0]), switches=[switch("m", 10**6)])
+    assert writer.log.order().count("+m") == 1
+    assert out.refused == []
+
+
 def test_a_switch_goes_in_at_once_where_no_feed_replays() -> None:
     writer = Writer(Log(), bundle(), (A0, B0))
     writer.take(switches=[switch("m", 10**6)])

@@ -100,6 +100,27 @@ def test_an_unknown_schema_is_asked_for_and_an_older_version_is_read() -> None:
     assert read(plan, arrival(A0, [value, *GOOD])).rows.ids[0] == "old-one"
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"id": "long"}, "its field 'id' is a number, where the source has a text"),
+        ({"at": None}, "it has no field 'at'"),
+        ({"at": "string"}, "its field 'at' is a text, where the source has an instant"),
+        ({"amount": "string"}, "its field 'amount' is a text, where the source has a number"),
+        ({"color": {"type": "enum", "name": "E", "symbols": ["a b"]}}, "cannot be decoded"),
+        ({"color": "nonsense"}, "its field 'color' is of another type, where the source has a text"),
+    ],
+)
+def test_a_record_of_the_sources_name_with_other_fields_is_a_dead_letter(change: dict[str, Any], told: str) -> None:
+    plan, other = compiled(bundle()), schema("a")
+    fields = [field | {"type": change.get(field["name"], field["type"])} for field in other["fields"]]
+    other["fields"] = [field for field in fields if field["type"] is not None]
+    plan.sources["a"].learn(77, other)
+    found = read(plan, arrival(A0, [GOOD[0], wire.frame(77, GOOD[1][5:]), GOOD[2]]))
+    assert len(found.rows) == 2
+    assert [(dead.reason, told in dead.message) for dead in found.dead] == [(errors.UNKNOWN_SCHEMA, True)]
+
+
 def test_another_sources_schema_is_not_taken() -> None:
     plan = compiled(bundle())
     plan.sources["a"].learn(IDS["b"], schema("b"))

@@ -60,6 +60,11 @@ class Agents:
         """Join the group and listen."""
         await self._app.start()
 
+    @property
+    def crashed(self) -> bool:
+        """Whether Faust has given up, which it tells nobody."""
+        return bool(self._app.crashed)
+
     async def stop(self) -> None:
         """Finish the event at hand, and leave."""
         self._worker.shutdown(wait=False)

@@ -69,7 +69,6 @@ class Engine:
         self.service, self.pool = service, pool
         self.said, self.planned = threading.Event(), threading.Event()
         self._registry, self._watch, self._stop = registry, watch, stop
-        self._parked = True  # until the table was looked at
         self._version = version("tidemill")
 
     def take_in_order(self, record: Record, between: Between) -> None:
@@ -163,23 +162,22 @@ class Engine:
         return True
 
     def _park(self, connection: Connection[Any], record: Record, meta: Meta, error: Parked) -> bool:
-        if journal.waiting(connection) >= MOST_PARKED:
+        if not journal.waits(connection, record) and journal.waiting(connection) >= MOST_PARKED:
             self._bury(
                 connection, record, meta, Rejected("too-many-parked", f"waits for {error.antecedent}, as too many others do")
             )
             return True
         log.info("parked", extra={"topic": record.topic, "offset": record.offset, "antecedent": error.antecedent})
         journal.park(connection, record, error.antecedent, topic_name(error.after) if error.after else None)
-        self._parked = True
         return False
 
     def _retry_parked(self, topic: str) -> None:
         """Judge the records that waited for one of `topic` again, and those that waited for these."""
-        heard = [topic] if self._parked else []
+        heard = [topic]
         while heard:
             after = heard.pop()
             with self.pool.connection() as connection:
-                waiting, self._parked = journal.parked(connection, after), bool(journal.waiting(connection))
+                waiting = journal.parked(connection, after)
             heard += [record.topic for record, age in waiting if self.persist(partial(self._retry, record, age))]
 
     def _retry(self, record: Record, age: float) -> bool:

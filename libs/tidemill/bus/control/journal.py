@@ -162,7 +162,7 @@ def take_due(connection: Connection[Any], due_id: str) -> bool:
 
 def park(connection: Connection[Any], record: Record, antecedent: str, after: str | None) -> None:
     """Keep a record for later, or say anew what it waits for: something that a record of the topic `after` brings (None: of any)."""
-    names, values = [name for name, _ in record.headers], [value for _, value in record.headers]
+    names, values = [name.replace("\0", "") for name, _ in record.headers], [value for _, value in record.headers]
     connection.execute(
         'insert into control.parked (topic, partition, "offset", key, value, header_names, header_values, antecedent, after)'
         ' values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (topic, partition, "offset")'
@@ -185,6 +185,12 @@ def unpark(connection: Connection[Any], record: Record) -> bool:
     """Take a record from those that wait; False where it is no longer there."""
     query = 'delete from control.parked where topic = %s and partition = %s and "offset" = %s'
     return connection.execute(query, (record.topic, record.partition, record.offset)).rowcount == 1
+
+
+def waits(connection: Connection[Any], record: Record) -> bool:
+    """Whether a record is among those that wait."""
+    query = 'select 1 from control.parked where topic = %s and partition = %s and "offset" = %s'
+    return connection.execute(query, (record.topic, record.partition, record.offset)).fetchone() is not None
 
 
 def waiting(connection: Connection[Any]) -> int:

@@ -27,24 +27,26 @@ class Places:
         self._admin = AdminClient(config)
         self._consumer = Consumer({**config, "group.id": self.group, "enable.auto.commit": False, "auto.offset.reset": "error"})
 
-    def begin(self, heard: Mapping[tuple[str, int], int]) -> None:
-        """Set the group's offsets from what the database says was heard (else the topics' begin).
+    def begin(self, heard: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+        """Set the group's offsets from what the database says was heard (else the topics' begin), and return them.
 
         Raises Transient where a topic is not there yet; RuntimeError where the topic is not the one that was heard.
         """
-        starts = []
+        starts = {}
         for (topic, partition), (low, high) in self.watermarks().items():
             start = heard.get((topic, partition), low)
             if not low <= start <= high:
                 raise RuntimeError(
                     f"{topic}/{partition} holds {low}..{high}, but {start} is next by the database: not the same topic"
                 )
-            starts.append(TopicPartition(topic, partition, start))
+            starts[topic, partition] = start
         with self._lock:
             try:
-                self._consumer.commit(offsets=starts, asynchronous=False)
+                places = [TopicPartition(*place, start) for place, start in starts.items()]
+                self._consumer.commit(offsets=places, asynchronous=False)
             except KafkaException as error:
                 raise Transient(f"the group's offsets cannot be set: {error}") from error
+        return starts
 
     def watermarks(self) -> dict[tuple[str, int], tuple[int, int]]:
         """First and next offset of each partition; raises Transient."""

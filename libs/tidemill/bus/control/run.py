@@ -8,6 +8,7 @@ import signal
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from psycopg_pool import ConnectionPool
@@ -78,10 +79,18 @@ async def _live(
     watch.ready(places)
     threads += [_thread("clock", Clock(engine, stop).run)]
     threads += [_thread(f"sidecar {number}", partial(sidecar, engine, stop)) for number, sidecar in enumerate(sidecars)]
-    await ended.wait()
+    while not ended.is_set():
+        if agents.crashed:
+            die("Faust has crashed: nothing is heard any more")
+        await _within(ended, 1.0)
     watch.draining()
     await asyncio.wait_for(agents.stop(), 5.0)
     await asyncio.to_thread(_join, threads)
+
+
+async def _within(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
 
 
 def _begin(service: ControlService, settings: Settings, engine: Engine, relay: Relay) -> Places:
@@ -92,7 +101,10 @@ def _begin(service: ControlService, settings: Settings, engine: Engine, relay: R
         group = f"tidemill-{service.name}-{uuid.uuid4().hex[:8]}"  # one per life: no dead member has to be waited for
         earlier, heard = journal.new_life(connection, group), journal.places(connection)
     places = Places(settings, group, list(map(topic_name, service.handlers)))
-    engine.persist(lambda: places.begin(heard))
+    starts = engine.persist(lambda: places.begin(heard))
+    with engine.pool.connection() as connection:
+        for (topic, partition), start in starts.items():
+            journal.advance(connection, topic, partition, start)  # so that what is passed over before the first is missed too
     places.forget(earlier)
     return places
 

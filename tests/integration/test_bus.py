@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.integration import toy_folds
@@ -341,6 +341,32 @@ def test_several_inputs_meet_in_one_state_and_a_shared_topic_hears_once(scene: S
     assert said(scene, topic) == want
     assert [life.send_signal(signal.SIGTERM) or life.wait(15) for life in scene.lives if life.poll() is None] == [0, 0, 0]
     assert said(scene, topic) == want
+
+
+def test_an_input_that_was_paused_goes_on_after_another_stream_came(scene: Scene) -> None:
+    scene.write_log(numbers(10_000))
+    topic, other = f"said-{scene.stream}", f"{scene.stream}-2"
+    want = [f"{scene.stream}-{number}".encode() for number in range(len(expected(scene, 10_000)) // toy_folds.EVERY)]
+    scene.start("relay")
+    until(lambda: scene.count("features") >= len(expected(scene, 10_000)))
+    scene.start("watch", over={"streams": f"{scene.stream}.*"}, topic=topic, pace={**QUICK, "snapshot_records": 100, "batch": 100})
+    until(lambda: committed(scene, "watch") >= 500)  # of more it takes none, before it has the predictions
+    ensure_topics(
+        scene.settings.kafka,
+        [row for row in stream_topics(other, [], 1) if row.name in (f"features.{other}", f"predictions.{other}")],
+    )
+    until(lambda: other in scene.errors("watch"))
+    scene.start("echo")
+    until(lambda: len(said(scene, topic)) >= len(want))
+    assert said(scene, topic) == want
+
+
+def committed(scene: Scene, fold: str) -> int:
+    """The offset of the fold's group in the features."""
+    consumer = Consumer({"bootstrap.servers": scene.settings.kafka, "group.id": f"{scene.settings.librdkafka['group.id']}-{fold}"})
+    (place,) = consumer.committed([TopicPartition(scene.topic("features"), 0)], 10)
+    consumer.close()
+    return place.offset
 
 
 def said(scene: Scene, topic: str) -> list[bytes | None]:

@@ -7,6 +7,7 @@ import pytest
 from tests.integration.control.toy import toy
 from tidemill.bus.control import journal
 from tidemill.bus.control.clock import Clock
+from tidemill.bus.control.engine import MOST_PARKED
 from tidemill.errors import Transient
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.identity import event_id
@@ -119,6 +120,16 @@ def test_an_event_waits_for_its_antecedent(bench) -> None:
     assert [row[0] for row in bench.rows("select antecedent from control.parked")] == ["a request for other"]
     bench.engine.take(bench.record(request(), 1))
     assert reasons(bench).count("parked no more") == 1
+
+
+def test_what_strangers_invent_pushes_out_nobody_who_waits(bench) -> None:
+    bench.engine.take(bench.record(failure(), 0))
+    for n in range(1, MOST_PARKED + 1):
+        bench.engine.take(bench.record(failure(f"invented-{n}"), n))
+    assert bench.seen.letters == ["too-many-parked"]
+    bench.engine.take(bench.record(request(), 0))
+    assert bench.seen.letters == ["too-many-parked"]
+    assert reasons(bench)[-1] == "parked no more"
 
 
 def test_an_event_whose_antecedent_never_comes_is_a_dead_letter(bench) -> None:

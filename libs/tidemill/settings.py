@@ -136,7 +136,7 @@ def _file() -> dict[str, Any]:
         told = tomllib.loads(Path(FILE).read_text())
     except FileNotFoundError:
         return {}
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Refused("bad-setting", f"{FILE}: {error}") from None
     if not isinstance(told.get(_TABLE, {}), dict):
         raise Refused("bad-setting", f"{FILE}: {_TABLE} is a table, [{_TABLE}]")

@@ -14,9 +14,9 @@ from tidemill.models.rollout import Roster
 
 SCORES: Final = np.dtype([("position", "<f8"), ("version", "<i8"), ("score", "<f8")])
 """Predictions as monitoring needs them; version -1 and score NaN where none was scored."""
-WAITING: Final = np.dtype([("position", "<f8"), ("score", "<f8"), ("shadow", "<f8")])
-"""Scores that wait for their trigger's label, by rising position."""
-LABELLED: Final = np.dtype([("label", "<f8"), ("score", "<f8"), ("shadow", "<f8")])
+WAITING: Final = np.dtype([("position", "<f8"), ("version", "<i8"), ("score", "<f8"), ("shadow", "<f8")])
+"""Scores that wait for their trigger's label, by rising position; `version` is the champion that scored."""
+LABELLED: Final = np.dtype([("label", "<f8"), ("version", "<i8"), ("score", "<f8"), ("shadow", "<f8")])
 """Scores that have met their label."""
 Rows = npt.NDArray[np.void]
 
@@ -42,7 +42,7 @@ class Watch:
     scores: Rows = field(default_factory=lambda: np.zeros(0, SCORES))
     """Of this window's scored triggers."""
     labelled: Rows = field(default_factory=lambda: np.zeros(0, LABELLED))
-    """Labels that came in this window, of scored triggers."""
+    """Labels that came in this window, of triggers that this or an earlier champion scored."""
     outcomes: int = 0
     waiting: Rows = field(default_factory=lambda: np.zeros(0, WAITING))
     drift: Drift = field(default_factory=Drift)

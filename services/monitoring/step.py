@@ -153,7 +153,9 @@ def _collect(state: State, known: Known, model: ModelSpec, watch: Watch, begin: 
 
 def _waiting(scored: Rows, shadows: Rows) -> Rows:
     rows = np.zeros(len(scored), WAITING)
-    rows["position"], rows["score"], rows["shadow"] = scored["position"], scored["score"], np.nan
+    for which in ("position", "version", "score"):
+        rows[which] = scored[which]
+    rows["shadow"] = np.nan
     if len(shadows):
         places = np.searchsorted(scored["position"], shadows["position"])
         rows["shadow"][places] = shadows["score"]
@@ -186,7 +188,7 @@ def _resolve(watch: Watch, rows: Rows, labelled: bool) -> None:
     if labelled:
         met = np.zeros(int(there.sum()), LABELLED)
         met["label"] = rows["label"][there]
-        for which in ("score", "shadow"):
+        for which in ("version", "score", "shadow"):
             met[which] = watch.waiting[which][places[there]]
         watch.labelled = np.concatenate([watch.labelled, met])
     watch.waiting = np.delete(watch.waiting, places[there])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -17,6 +18,10 @@ from tidemill.models.reference import Reference
 from tidemill.spec.model import AlertSpec, ModelSpec
 
 DECILES = tuple(number / 10 for number in range(11))
+LEAST_VECTORS: Final = 100
+"""A window with fewer vectors judges no drift: over the ten bins of a number, a PSI of fewer is noise."""
+DRIFT: Final = ("psi", "missing")
+"""Metrics of features; all others are realised."""
 Said = WindowClosed | AlertRaised | AlertCleared
 
 
@@ -38,16 +43,17 @@ class Figures:
     shadow: dict[str, float]
     psi: dict[str, float]
     missing: dict[str, float]
-    outcomes: int
+    labels: int
+    """What the realised figures rest on."""
+    vectors: int
+    """What drift rests on."""
 
 
 def close(watch: Watch, model: ModelSpec, closing: Closing, reference: Reference | None) -> list[Said]:
     """The facts of the open window, alerts first; the watch goes on with the next window."""
     assert watch.begin is not None
     begin, end = watch.begin, watch.begin + model.monitors.window
-    drift = watch.drift.psi(reference) if reference else {}
-    missing = watch.drift.shares(reference) if reference else {}
-    figures = Figures(_realised(watch.labelled, "score"), _realised(watch.labelled, "shadow"), drift, missing, watch.outcomes)
+    figures = _figures(watch, reference)
     said, alerts = _alerts(watch, model, closing, end, figures, reference)
     scores = watch.scores["score"]
     closed = WindowClosed(
@@ -67,8 +73,8 @@ def close(watch: Watch, model: ModelSpec, closing: Closing, reference: Reference
         score_quantiles=np.quantile(scores, DECILES).tolist() if len(scores) else [],
         metrics=figures.realised,
         shadow_metrics=figures.shadow,
-        psi=drift,
-        missing=missing,
+        psi=figures.psi,
+        missing=figures.missing,
         alerts=alerts,
         ended=closing.ended,
     )
@@ -102,6 +108,19 @@ def withdraw(watch: Watch, model: ModelSpec, names: list[str], closing: Closing,
 def _begin_next(watch: Watch, begin: int) -> None:
     watch.begin, watch.predictions, watch.scored, watch.unlabelled, watch.outcomes = begin, 0, 0, 0, 0
     watch.scores, watch.labelled, watch.drift = np.zeros(0, SCORES), np.zeros(0, LABELLED), Drift()
+
+
+def _figures(watch: Watch, reference: Reference | None) -> Figures:
+    """Realised figures are those of the champion alone: labels of what an earlier one scored say nothing of it."""
+    labelled = watch.labelled[watch.labelled["version"] == watch.version]
+    return Figures(
+        realised=_realised(labelled, "score"),
+        shadow=_realised(labelled, "shadow"),
+        psi=watch.drift.psi(reference) if reference else {},
+        missing=watch.drift.shares(reference) if reference else {},
+        labels=len(labelled),
+        vectors=watch.drift.rows,
+    )
 
 
 def _realised(labelled: Rows, which: str) -> dict[str, float]:
@@ -140,10 +159,10 @@ def _judge(
     figures: Figures,
     reference: Reference | None,
 ) -> AlertRaised | AlertCleared | None:
-    """One alert after one window. A window with too few labels, or without the figure, counts neither way."""
+    """One alert after one window. A window whose figure rests on too little, or is not there, counts neither way."""
     alert, bound = watch.alert(name), _bound(spec, reference)
     worst = _worst(spec, figures, reference)
-    if bound is None or worst is None or figures.outcomes < spec.min_labels:
+    if bound is None or worst is None or not _enough(spec, figures):
         return None
     feature, value = worst
     bad = value > bound if spec.above is not None else value < bound
@@ -197,6 +216,11 @@ def _cleared(
     )
 
 
+def _enough(spec: AlertSpec, figures: Figures) -> bool:
+    """Whether the alert's figure rests on enough to be judged."""
+    return figures.vectors >= LEAST_VECTORS if spec.metric in DRIFT else figures.labels >= spec.min_labels
+
+
 def _bound(spec: AlertSpec, reference: Reference | None) -> float | None:
     side = spec.above or spec.below
     assert side is not None
@@ -205,7 +229,7 @@ def _bound(spec: AlertSpec, reference: Reference | None) -> float | None:
 
 def _worst(spec: AlertSpec, figures: Figures, reference: Reference | None) -> tuple[str | None, float] | None:
     """(feature, value) farthest on the bad side; no feature for a figure of the model."""
-    if spec.metric not in ("psi", "missing"):
+    if spec.metric not in DRIFT:
         return (None, figures.realised[spec.metric]) if spec.metric in figures.realised else None
     found = figures.psi if spec.metric == "psi" else figures.missing
     names = _scope(spec, reference)

@@ -78,10 +78,8 @@ def apply(
 
 def plan_of(bundle: Bundle, settings: Settings) -> Plan:
     """What changes since the stream's last spec; raises Refused where that cannot be, Transient where the stack is away."""
-    stream, previous, cause = bundle.stream.stream, None, ""
-    for heard in read_all(settings, [Applied]):
-        if isinstance(heard.event, Applied) and heard.event.stream == stream:
-            previous, cause = Bundle.from_json(heard.event.content), heard.envelope.id
+    stream = bundle.stream.stream
+    previous, cause = _newest(stream, settings)
     if previous and previous.stream.shards != bundle.stream.shards:
         raise Refused("fixed-shards", f"log.{stream} has {previous.stream.shards} shards for its life: apply under another name")
     registry = Registry(settings.schema_registry)
@@ -91,6 +89,17 @@ def plan_of(bundle: Bundle, settings: Settings) -> Plan:
             reasons = broken(before, schema, "BACKWARD") or reasons if before else reasons
             raise Refused("incompatible-schema", f"{bundle.stream.sources[source].schema_}: {'; '.join(reasons)}")
     return Plan(bundle, previous, cause, changes(previous, bundle))
+
+
+def _newest(stream: str, settings: Settings) -> tuple[Bundle | None, str]:
+    """The stream's last spec, and the id of the event that said it."""
+    found = [heard for heard in read_all(settings, [Applied]) if isinstance(heard.event, Applied) and heard.event.stream == stream]
+    for heard in reversed(found):
+        try:
+            return Bundle.from_json(heard.event.content), heard.envelope.id  # type: ignore[attr-defined]
+        except ValueError:
+            continue  # nobody could read it: the one before is in force
+    return None, ""
 
 
 def publish(plan: Plan, settings: Settings, author: str) -> Applied | None:

@@ -24,6 +24,8 @@ File = Annotated[Path | None, typer.Option("--file", help="An exported chain ins
 def verify(data_dir: DataDir = None, file: File = None) -> None:
     """Recompute every link. Exit code 1, and the first broken link, where the chain does not hold."""
     entries = _entries(data_dir, file)
+    if file and not entries:
+        raise Refused("empty-chain", f"{file} holds no link")
     count = audit.verify(entries)
     last = f", the last one {entries[-1].hash}" if entries else ""
     typer.echo(f"{count} links hold{last}")

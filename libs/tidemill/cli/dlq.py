@@ -25,7 +25,7 @@ _MAX_BYTES = 10_485_760
 
 @app.command("list")
 def list_letters(
-    limit: Annotated[int, typer.Option(help="So many, the newest.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="So many, the newest.")] = 50,
     reason: Annotated[str, typer.Option(help="Only those with this reason.")] = "",
     data_dir: DataDir = None,
     output: AsOutput = Output.text,

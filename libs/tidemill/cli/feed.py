@@ -39,6 +39,8 @@ def feed(
         session.close()
     for source, count in sent.events.items():
         typer.echo(f"{source}: {count:,} events")
+    if end < session.timeline.end:
+        typer.echo("the history goes on: live events wait until a later `tidemill feed` has come to its end")
 
 
 def moment(text: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import logging
 import sys
 from typing import Annotated, Any
 
@@ -86,6 +87,7 @@ def root(ctx: typer.Context, version: Annotated[bool, typer.Option("--version", 
 
 def main() -> None:
     """The console script."""
+    logging.getLogger("tidemill").addHandler(logging.NullHandler())  # what a command has to say it says itself
     try:
         app()
     except TidemillError as error:

@@ -88,7 +88,7 @@ def status(data_dir: DataDir = None, output: AsOutput = Output.text) -> None:
 def logs(
     part: Annotated[str, typer.Argument(help=f"One of {', '.join(_LOGS)}.")],
     data_dir: DataDir = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines from the end.")] = 50,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines from the end.")] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
 ) -> None:
     """Show the end of a part's log."""

@@ -31,8 +31,12 @@ class Gate:
     @property
     def limit(self) -> int:
         """The time up to which (exclusively) events may be sent."""
-        ends = [self.judged.get(model, self.begin // window * window) + window for model, window in self.windows.items()]
+        ends = [self.judged_until(model) + window for model, window in self.windows.items()]
         return min([*ends, *self.open.values()], default=FOREVER)
+
+    def judged_until(self, model: str) -> int:
+        """The end of the model's newest judged window; before the first, the begin of that."""
+        return self.judged.get(model, self.begin // self.windows[model] * self.windows[model])
 
     @property
     def idle(self) -> bool:

@@ -81,10 +81,9 @@ class Replay:
 
     def _settled(self, goal: int) -> bool:
         """Every window that is over is judged, and no cause is open. The end of all sources closes the last window early."""
-        reached = min(self.gate.judged.get(model, 0) for model in self.gate.windows) if self.gate.windows else goal
-        due = (
-            goal
-            if goal >= self.timeline.end
-            else min((goal // window * window for window in self.gate.windows.values()), default=goal)
+        whole = goal >= self.timeline.end
+        judged = all(
+            self.gate.judged_until(model) >= (goal if whole else goal // window * window)
+            for model, window in self.gate.windows.items()
         )
-        return reached >= due and self.gate.idle
+        return judged and self.gate.idle

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
 from tidemill.spec.stream import Spec
 from tidemill.spec.training import TrainingSpec
-from tidemill.spec.values import DAY, HOUR, Duration, TopicWord, format_duration, parse_duration
+from tidemill.spec.values import DAY, HOUR, Duration, LastingDuration, TopicWord, format_duration, parse_duration
 
 if TYPE_CHECKING:
     from tidemill.spec.bundle import Bundle
@@ -41,7 +41,7 @@ class Label(Spec):
     """The column that trigger and label share."""
     value: str
     """An expression of the label source's columns; true or false."""
-    within: Duration
+    within: LastingDuration
     """Event time after which a trigger counts as unlabelled."""
 
 
@@ -137,7 +137,7 @@ class AlertSpec(Spec):
     clears_below: float | None = None
     clears_above: float | None = None
     min_labels: int = Field(default=0, ge=0)
-    """A window with fewer outcomes does not count, neither way."""
+    """Of a realised figure: a window with fewer labels of what the champion itself has scored does not count, neither way."""
     severity: Literal["info", "warning", "critical"] = "warning"
 
     @model_validator(mode="after")
@@ -146,6 +146,9 @@ class AlertSpec(Spec):
             raise ValueError("an alert has one of: above, below")
         if (self.clears_below and self.above is None) or (self.clears_above and self.below is None):
             raise ValueError("an alert `above` a bound clears_below, one `below` a bound clears_above")
+        for bound, clears, side in ((self.above, self.clears_below, 1), (self.below, self.clears_above, -1)):
+            if bound and clears is not None and not bound.times_test and side * clears > side * bound.value:
+                raise ValueError(f"it is cleared at {clears}, where it is raised already (bound {bound.value})")
         if self.of is not None and self.metric not in ("psi", "missing"):
             raise ValueError(f"{self.metric} is a figure of the model, not `of` features")
         return self
@@ -154,7 +157,7 @@ class AlertSpec(Spec):
 class Monitors(Spec):
     """What is watched, per window of event time."""
 
-    window: Duration = DAY
+    window: LastingDuration = DAY
     reference: Literal["training"] = "training"
     alerts: dict[TopicWord, AlertSpec] = Field(default_factory=dict)
 
@@ -165,7 +168,7 @@ class RetrainCause(Spec):
     labels: int | None = Field(default=None, ge=1)
     """So many outcomes in all: for the first model only."""
     alert: str | None = None
-    every: Duration | None = None
+    every: LastingDuration | None = None
     """Event time since the last run was requested."""
     manual: bool = False
 
@@ -185,12 +188,12 @@ class Budget(Spec):
     """At most so many runs within so much event time."""
 
     runs: int
-    within: Duration
+    within: LastingDuration
 
     @model_validator(mode="before")
     @classmethod
     def _parse(cls, value: object) -> object:
-        match = re.fullmatch(r"(\d+) in (\S+)", value) if isinstance(value, str) else None
+        match = re.fullmatch(r"([1-9]\d*) in (\S+)", value) if isinstance(value, str) else None
         if not match:
             raise ValueError(f"{value!r} is no budget: write `4 in 30d`")
         parse_duration(match[2])
@@ -218,7 +221,7 @@ class Approval(Spec):
     approvers: list[str] = Field(min_length=1, max_length=1)
     """A group of pinned public keys."""
     required: int = Field(default=1, ge=1)
-    deadline: Duration = 3 * DAY
+    deadline: LastingDuration = 3 * DAY
     """Wall time, after which the request lapses as rejected."""
 
 

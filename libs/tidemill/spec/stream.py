@@ -52,6 +52,8 @@ class Check(Spec):
             raise ValueError("a check has one of: in, between, not_null, expr")
         if (self.column is None) == (self.expr is None):
             raise ValueError("in, between and not_null need a column; expr names its own")
+        if self.between is not None and self.between[0] > self.between[1]:
+            raise ValueError(f"nothing is between {self.between[0]} and {self.between[1]}: write the smaller one first")
         return self
 
     @property

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_serializer, model_validator
 
 from tidemill.spec.stream import Spec
-from tidemill.spec.values import DAY, Duration, format_duration, parse_duration
+from tidemill.spec.values import DAY, Duration, LastingDuration, format_duration, parse_duration
 
 
 class Newest(Spec):
@@ -45,7 +45,7 @@ class Split(Spec):
 class LastRows(Spec):
     """Only the newest rows."""
 
-    last: Duration
+    last: LastingDuration
 
 
 class XgboostSpec(Spec):

@@ -6,13 +6,15 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 SECOND: Final = 1_000_000
 MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 """Microseconds."""
+LONGEST: Final = 36_500 * DAY
+"""A hundred years: far more than any policy needs, and so little that no sum of times overflows."""
 
 _UNITS = {"us": 1, "ms": 1000, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
 _DURATION = re.compile(r"(\d{1,9})\s*(us|ms|s|m|h|d|w)")
@@ -22,7 +24,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def parse_duration(text: object) -> int:
     """`5m`, `24h`, `7d`, `0s` -> microseconds; raises ValueError."""
     if isinstance(text, str) and (match := _DURATION.fullmatch(text.strip())):
-        return int(match[1]) * _UNITS[match[2]]
+        if (us := int(match[1]) * _UNITS[match[2]]) > LONGEST:
+            raise ValueError(f"{text!r} is longer than {format_duration(LONGEST)}, the longest that a spec may name")
+        return us
     raise ValueError(f"{text!r} is no duration: write a whole number and one of {', '.join(_UNITS)}, as in 5m or 24h")
 
 
@@ -53,8 +57,16 @@ def format_moment(us: int) -> str:
     return (_EPOCH + timedelta(microseconds=us)).isoformat().replace("+00:00", "Z")
 
 
+def _lasting(us: int) -> int:
+    if us < SECOND:
+        raise ValueError(f"{format_duration(us)} is too short: write 1s or more")
+    return us
+
+
 Duration = Annotated[int, BeforeValidator(parse_duration), PlainSerializer(format_duration, when_used="json")]
 """Microseconds."""
+LastingDuration = Annotated[Duration, AfterValidator(_lasting)]
+"""Microseconds, a second at least."""
 Moment = Annotated[int, BeforeValidator(parse_moment), PlainSerializer(format_moment, when_used="json")]
 """Microseconds since the epoch."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +20,15 @@ from cryptography.hazmat.primitives.serialization import (
 
 from tidemill.errors import Refused
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
+
 
 def generate(name: str, private_to: Path, pinned_in: Path) -> tuple[Path, Path]:
     """Make a key pair: `<private_to>/<name>.pem` (mode 0600) and `<pinned_in>/<name>.pub`. An existing key is never replaced."""
+    if not _NAME.fullmatch(name):
+        raise Refused(
+            "bad-name", f"{name!r} names no approver: write letters, digits, `.`, `_`, `-` or `@`, a letter or digit first"
+        )
     private_to.mkdir(parents=True, exist_ok=True)
     pinned_in.mkdir(parents=True, exist_ok=True)
     secret, public = private_to / f"{name}.pem", pinned_in / f"{name}.pub"

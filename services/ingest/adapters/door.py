@@ -85,8 +85,11 @@ class Door:
 
     async def answer(self, sent: Sent, seconds: float) -> Answer | None:
         """What became of it; None where that is not known within `seconds`, or the broker did not take it."""
+        future = sent.waiting.future
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(sent.waiting.future), max(0.0, seconds))
+            if future.done():  # decided long ago, though others of its body have used up the time
+                return future.result()
+            return await asyncio.wait_for(asyncio.wrap_future(future), max(0.0, seconds))
         except (TimeoutError, Busy):
             return None
         finally:

@@ -38,6 +38,8 @@ class Dataset:
 
     columns: dict[str, npt.NDArray[np.generic]]
     """Feature -> float64 (NaN: missing) or uint64 (hash; 0: missing)."""
+    beside: dict[str, npt.NDArray[np.generic]]
+    """What the champion reads and the spec's features lack, as far as the vectors have it; neither trained on nor in the file."""
     times: I64
     """Event time, us."""
     labels: F64
@@ -61,6 +63,10 @@ class Dataset:
         """The features of some rows."""
         return {name: column[rows] for name, column in self.columns.items()}
 
+    def take_all(self, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.generic]]:
+        """The features of some rows, and what stands beside them."""
+        return self.take(rows) | {name: column[rows] for name, column in self.beside.items()}
+
     def to_parquet(self) -> bytes:
         """The rows as one file, the same bytes for the same rows."""
         frame = pl.DataFrame({"position": self.positions, "event_time": self.times, "label": self.labels == 1, **self.columns})
@@ -69,8 +75,8 @@ class Dataset:
         return out.getvalue()
 
 
-def build(past: Sequence[Past], bundle: Bundle, request: RunRequested) -> Dataset:
-    """The rows of a run; raises RunFailed where there is none."""
+def build(past: Sequence[Past], bundle: Bundle, request: RunRequested, champion: Sequence[str] = ()) -> Dataset:
+    """The rows of a run; `champion`: the features that the champion reads. Raises RunFailed where there is no row."""
     left: Counter[str] = Counter()
     parts = [part for one in past for part in _parts(one, bundle, request, left)]
     if not parts:
@@ -80,8 +86,9 @@ def build(past: Sequence[Past], bundle: Bundle, request: RunRequested) -> Datase
     times, positions = (_column(rows, name).astype(np.int64) for name in ("event_time", "position"))
     order = np.lexsort((positions, times))
     columns = {name: _column(rows, name)[order] for name in names}
+    beside = {name: _column(rows, name)[order] for name in champion if name not in columns and _held(rows, name)}
     first = min(int(one["position"][0]) for one in rows)
-    return Dataset(columns, times[order], labels[order], positions[order], dict(left), _fold_code(rows), first)
+    return Dataset(columns, beside, times[order], labels[order], positions[order], dict(left), _fold_code(rows), first)
 
 
 def _parts(past: Past, bundle: Bundle, request: RunRequested, left: Counter[str]) -> list[tuple[Rows, F64]]:
@@ -133,6 +140,10 @@ def _fold_code(rows: Sequence[Rows]) -> dict[str, int]:
 def _count(left: Counter[str], reason: str, rows: npt.NDArray[np.bool_]) -> None:
     if number := int(np.count_nonzero(rows)):
         left[reason] += number
+
+
+def _held(parts: Sequence[Rows], name: str) -> bool:
+    return all(name in (part.dtype.names or ()) for part in parts)
 
 
 def _column(parts: Sequence[Rows], name: str) -> npt.NDArray[np.generic]:

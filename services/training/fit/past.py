@@ -54,13 +54,14 @@ class Reading:
 
 
 def read(settings: Settings, registry: Registry, request: RunRequested) -> tuple[list[Past], Roster]:
-    """All partitions up to the cause, and who serves there; waits until the topic has passed the cause.
+    """All partitions up to the cause, and who serves there.
 
-    Of the cause's own partition it is what stands before its position. Other partitions count up to the cause's time.
+    Of the cause's own partition it is what stands before its position, and is waited for. Other partitions count up to the cause's
+    time, or to the end that they had when the reading began: a quiet one may never pass the cause.
     """
     consumer, topic = reader(settings, "training"), f"features.{request.stream}"
     try:
-        readings = [_read(consumer, registry, request, topic, *place) for place in watermarks(consumer, topic).items()]
+        readings = [read_partition(consumer, registry, request, topic, *place) for place in watermarks(consumer, topic).items()]
     finally:
         consumer.close()
     roster = _roster(
@@ -69,7 +70,7 @@ def read(settings: Settings, registry: Registry, request: RunRequested) -> tuple
     return [_arrays(reading, request, roster, registry) for reading in readings], roster
 
 
-def _read(
+def read_partition(
     consumer: Consumer,
     registry: Registry,
     request: RunRequested,
@@ -77,11 +78,14 @@ def _read(
     partition: int,
     marks: tuple[int, int],
 ) -> Reading:
+    """One partition as `read` takes it; `marks` are its first and its next offset when the reading began."""
     consumer.assign([TopicPartition(topic, partition, marks[0])])
+    own, (place, end) = partition == request.partition, marks
     reading = Reading(partition)
-    while not reading.ended:
+    while not reading.ended and (own or place < end):
         if messages := good(take(consumer, _AT_ONCE, _WAIT)):
             _keep(reading, messages, request, registry)
+            place = (messages[-1].offset() or 0) + 1
     return reading
 
 

@@ -23,7 +23,7 @@ from tidemill.events.training import DatasetBuilt, RunCompleted, RunRequested
 from tidemill.models.artifact import ENCODING, MODEL, REFERENCE, REPORT
 from tidemill.models.encode import Encoding, canonical
 from tidemill.models.reference import Reference, importance_order
-from tidemill.models.rollout import Roster, Seat
+from tidemill.models.rollout import Roster
 from tidemill.models.scorer import Scorer
 from tidemill.settings import Settings
 from tidemill.spec import Bundle
@@ -59,7 +59,9 @@ def fit(
     """As `execute`, of what has been read."""
     bundle = _bundle(request, roster)
     model = bundle.models[request.model]
-    dataset = build(past, bundle, request)
+    seat = roster.of(request.model).champion
+    champion = Scorer.load(store.get_tree(seat.artifact)) if seat else None
+    dataset = build(past, bundle, request, champion.encoding.names if champion else ())
     digest = store.put(dataset.to_parquet())
     tell(_built(request, dataset, digest, bundle))
     parts = _split(dataset, model)
@@ -67,9 +69,10 @@ def fit(
     encoding = Encoding.fit(known, list(known), model=model.model, trigger=model.trigger, threshold=model.threshold)
     fitted, plain = _candidates(dataset, parts, encoding, model)
     files = {MODEL: fitted.bytes(), ENCODING: encoding.to_json()}
-    asked = dataset.take(parts.test)
-    scores, seat = Scorer.load(files).score(asked)[0], roster.of(request.model).champion
-    figures = _evaluate(dataset, parts, {"candidate": scores, "baseline": plain}, seat, store)
+    scores = {"candidate": _scores(Scorer.load(files), dataset, parts), "baseline": plain}
+    if champion:
+        scores["champion"] = _scores(champion, dataset, parts)
+    figures = _evaluate(dataset, parts, scores, seat.version if seat else None)
     importance = _importance(fitted, encoding)
     files[REPORT] = canonical(figures.report | {"importance": importance, "trials": [_trial(trial) for trial in fitted.trials]})
     names = list(importance)
@@ -112,22 +115,24 @@ def _candidates(dataset: Dataset, parts: Split, encoding: Encoding, model: Model
         return fitted, plain.result()
 
 
-def _evaluate(dataset: Dataset, parts: Split, scores: dict[str, F64], seat: Seat | None, store: Store) -> Evaluation:
+def _scores(scorer: Scorer, dataset: Dataset, parts: Split) -> F64:
+    """A scorer's answers for the test rows; a feature that the vectors do not have (any more) is missing, as in serving."""
+    return scorer.score(dataset.take_all(parts.test))[0]
+
+
+def _evaluate(dataset: Dataset, parts: Split, scores: dict[str, F64], champion_version: int | None) -> Evaluation:
     labels, times, asked = dataset.labels[parts.test], dataset.times[parts.test], dataset.take(parts.test)
-    champion = Scorer.load(store.get_tree(seat.artifact)) if seat else None
-    if champion and set(champion.encoding.names) <= asked.keys():  # under another spec it could not have answered these rows
-        scores = scores | {"champion": champion.score(asked)[0]}
     found = {name: report.figures(labels, said) for name, said in scores.items()}
     categories = [(name, column) for name, column in asked.items() if column.dtype == np.uint64]
     told = {
         "figures": found,
-        "champion_version": seat.version if seat else None,
+        "champion_version": champion_version,
         "test": {"from": int(times[0]), "to": int(times[-1])},
         "months": report.by_month(times, labels, scores),
         "slices": [row for name, column in categories for row in report.by_value(name, column.astype(np.uint64), labels, scores)],
         "calibration": report.calibration(labels, scores["candidate"]),
     }
-    return Evaluation(found["candidate"], found["baseline"], found.get("champion", {}), seat.version if seat else None, told)
+    return Evaluation(found["candidate"], found["baseline"], found.get("champion", {}), champion_version, told)
 
 
 def _importance(fitted: trees.Fitted, encoding: Encoding) -> dict[str, float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from tidemill.events import governance, ingest, progress, training
 from tidemill.events.base import Event
@@ -117,6 +118,11 @@ def test_a_feed_that_ends_early_promises_but_does_not_end_its_sources() -> None:
     tape = Tape()
     replay([judged(1)], tape).run(0, 26 * HOUR)
     assert tape.said[-2:] == [("until", "a-26"), ("until", "b-26")]
+
+
+@pytest.mark.parametrize("hours", [0, 10, 23])
+def test_a_feed_that_ends_before_its_first_window_waits_for_no_judgement(hours: int) -> None:
+    replay([], Tape()).run(0, hours * HOUR)
 
 
 def test_without_holding_the_feed_listens_to_nobody() -> None:

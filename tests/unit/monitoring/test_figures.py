@@ -41,7 +41,8 @@ class Window:
 
     champion: str = ""
     scores: list[float | None] = field(default_factory=list)
-    labelled: list[tuple[float, float | None]] = field(default_factory=list)
+    labelled: list[tuple[float, float | None, str]] = field(default_factory=list)
+    """(label, score, who scored)"""
     unlabelled: int = 0
     vectors: list[dict[str, Any]] = field(default_factory=list)
     """Since the last switch."""
@@ -57,7 +58,7 @@ def read(value: bytes) -> tuple[str, dict[str, Any]]:
 def brute(records: Records, scores: dict[int, float | None]) -> dict[int, Window]:
     """By begin, the windows of a stream."""
     found: dict[int, Window] = {}
-    champion = ""
+    champion, scorers = "", dict[int, str]()
     for _, value in records:
         name, row = read(value)
         window = found.setdefault(int(row["stream_time"]) // WINDOW * WINDOW, Window(champion))
@@ -66,8 +67,10 @@ def brute(records: Records, scores: dict[int, float | None]) -> dict[int, Window
         elif name == "Vector":
             window.vectors.append(row)
             window.scores.append(scores[int(row["position"])])
+            scorers[int(row["position"])] = champion
         elif name == "Outcome":
-            window.labelled.append((row["label"], scores[int(row["trigger_position"])]))
+            about = int(row["trigger_position"])
+            window.labelled.append((row["label"], scores[about], scorers[about]))
         elif name == "Unlabelled":
             window.unlabelled += 1
     return found
@@ -100,7 +103,7 @@ def psi(spread: dict[str, Any], values: list[float]) -> float:
 
 def agree(said: WindowClosed, window: Window) -> None:
     scored = [score for score in window.scores if score is not None]
-    met = [(label, score) for label, score in window.labelled if score is not None]
+    met = [(label, score) for label, score, by in window.labelled if score is not None and by == window.champion]
     assert (said.predictions, said.scored, said.outcomes, said.unlabelled) == (
         len(window.scores), len(scored), len(window.labelled), window.unlabelled,
     )  # fmt: skip

@@ -31,14 +31,22 @@ def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
 class Inputs:
     """The three topics that monitoring reads."""
 
-    def __init__(self, trust: Trust, ended: bool = True, specs: dict[int, Bundle] | None = None) -> None:
-        self.features = features({SWITCHES[0]: trust.switch(1, 1), SWITCHES[1]: trust.switch(2, 2), **(specs or {})}, ended)
+    def __init__(self, trust: Trust, specs: dict[int, Bundle] | None = None, switches: tuple[int, int] = SWITCHES) -> None:
+        self.features = features({switches[0]: trust.switch(1, 1), switches[1]: trust.switch(2, 2), **(specs or {})})
         said = serve(self.features, trust, itertools.repeat(10**6))
         self.predictions, self.shadows = pairs(said["predictions"]), pairs(said["shadows"])
 
     def topics(self, size: int) -> list[list[Batch]]:
         found = {"features": self.features, "predictions": self.predictions, "shadow-predictions": self.shadows}
         return [list(scene.batches(topic, records, itertools.repeat(size))) for topic, records in found.items()]
+
+
+def wider() -> Bundle:
+    """A later spec, whose windows hold enough vectors to judge drift by."""
+    spec = scene.bundle()
+    model = spec.models["m"]
+    monitors = model.monitors.model_copy(update={"window": 4 * WINDOW})
+    return spec.model_copy(update={"models": {"m": model.model_copy(update={"monitors": monitors})}})
 
 
 @cache
@@ -127,7 +135,7 @@ def test_an_alert_that_a_new_spec_no_longer_has_is_cleared_where_the_spec_is_ado
 
 
 def test_drift_is_told_of_the_feature_that_moved(trust: Trust) -> None:
-    said = watch(itertools.chain(*inputs(trust).topics(10**6)), trust)
+    said = watch(itertools.chain(*Inputs(trust, specs={1: wider()}, switches=(2, 3)).topics(10**6)), trust)
     raised = [event for event in said if isinstance(event, AlertRaised) and event.name == "shift"]
     assert raised
     assert raised[0].feature in scene.NAMES

@@ -201,6 +201,17 @@ def test_a_policy_changes_the_digest_but_not_that_of_the_data(tmp_path: Path) ->
             "'event__dep_delay'?",
         ),
         (MODEL, "test: newest 7d", "test: 7d", "training.split.test", "no slice", ""),
+        (MODEL, "window: 1d", "window: 0s", "monitors.window", "too short", ""),
+        (MODEL, "within: 3d", "within: 999999999w", "label.within", "longer than 36500d", ""),
+        (MODEL, "budget: 4 in 30d", "budget: 0 in 30d", "retrain.budget", "no budget", ""),
+        (
+            MODEL,
+            "clears_below: 0.15",
+            "clears_below: 0.9",
+            "monitors.alerts.drift",
+            "cleared at 0.9, where it is raised already",
+            "",
+        ),
         (MODEL, "owner: flight-ops", "", "-", "'owner' is missing", "add `owner: ...`"),
         ("schemas/arrival.v1.avsc", '"Arrival"', '"Arrival', "-", "no usable Avro schema", ""),
         ("schemas/arrival.v1.avsc", '"flights"', '"tidemill.mine"', "-", "the platform's own", ""),
@@ -216,6 +227,11 @@ def test_a_mistake_is_told_with_its_place_and_its_fix(
     lines = ["", *(FLIGHTS / file).read_text().replace(old, new, 1).splitlines()]
     words = [word for word in field.split(".") if not word.isdigit() and word != "-"]
     assert not words or any(words[-1] in lines[one.line] for one in fitting), fitting
+
+
+def test_a_check_whose_bounds_are_the_wrong_way_round_is_told_so(change: Change) -> None:
+    (error,) = change("stream.yaml", "between: [-120, 3000]", "between: [3000, -120]")
+    assert (error.field, error.message.split(":")[0]) == ("sources.departures.checks.1", "nothing is between 3000.0 and -120.0")
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:

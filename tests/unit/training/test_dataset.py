@@ -109,6 +109,19 @@ def test_the_parquet_file_holds_the_rows() -> None:
     np.testing.assert_array_equal(frame["event__dep_delay"].to_numpy(), dataset.columns["event__dep_delay"])
 
 
+def test_what_only_the_champion_reads_stands_beside_the_features_and_not_in_the_file() -> None:
+    content = BUNDLE.model_dump(mode="json", by_alias=True)
+    content["models"][MODEL]["features"]["event"].remove("dep_delay")
+    names, less = feature_names(BUNDLE, BUNDLE.models[MODEL]), Bundle.model_validate(content)
+    dataset = build([past(N)], less, request(N), [*names, "event__gone"])
+    assert list(dataset.beside) == ["event__dep_delay"]
+    rows = np.arange(5)
+    assert set(dataset.take(rows)) == set(names) - {"event__dep_delay"}
+    before = build([past(N)], BUNDLE, request(N)).take(rows)
+    np.testing.assert_array_equal(dataset.take_all(rows)["event__dep_delay"], before["event__dep_delay"])
+    assert dataset.to_parquet() == build([past(N)], less, request(N)).to_parquet()
+
+
 slices = st.builds("newest {}%".format, st.integers(1, 99)) | st.builds("newest {}us".format, st.integers(1, 300))
 
 

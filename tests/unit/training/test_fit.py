@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from numpy.lib.recfunctions import drop_fields
 from sklearn.metrics import log_loss
 
 from services.training.errors import RunFailed
@@ -27,6 +29,7 @@ from tidemill.models.reference import Reference
 from tidemill.models.rollout import Roster, Seat, Seats
 from tidemill.models.scorer import Scorer
 from tidemill.models.trees import Booster
+from tidemill.spec import Bundle
 from tidemill.store import Store, digest_of
 
 N = 6_000
@@ -122,6 +125,33 @@ def test_a_champion_is_measured_on_the_same_rows(store, done) -> None:
     assert again.champion["log_loss"] != again.metrics["log_loss"]
     months = json.loads(store.get(again.report))["months"]
     assert all({"candidate", "baseline", "champion"} <= set(month) for month in months)
+
+
+def without_delay() -> Bundle:
+    """The flights' spec after an operator took a feature from the model file."""
+    content = BUNDLE.model_dump(mode="json", by_alias=True)
+    content["models"][MODEL]["features"]["event"].remove("dep_delay")
+    return Bundle.model_validate(content)
+
+
+def test_a_champion_is_measured_by_all_it_reads_though_the_model_file_has_dropped_a_feature(store, done) -> None:
+    serving = Roster("flights", without_delay().to_json(), {MODEL: Seats(Seat(3, done.artifact), None, 1)})
+    again = fit(request(N), [past(N)], serving, store, lambda built: None)
+    assert again.champion == done.metrics
+    assert "event__dep_delay" not in Scorer.load(store.get_tree(again.artifact)).encoding.names
+
+
+def test_what_the_vectors_no_longer_have_is_missing_to_the_champion(store, done) -> None:
+    source = past(N)
+    missing = [source.vectors[0].copy()]
+    missing[0]["event__dep_delay"] = np.nan
+    gone = [drop_fields(source.vectors[0], "event__dep_delay", usemask=False)]
+    serving = Roster("flights", without_delay().to_json(), {MODEL: Seats(Seat(3, done.artifact), None, 1)})
+    one, other = (
+        fit(request(N), [replace(source, vectors=found)], serving, store, lambda built: None) for found in (missing, gone)
+    )
+    assert one.champion == other.champion
+    assert one.champion["log_loss"] > done.metrics["log_loss"]
 
 
 def test_the_same_request_gives_the_same_artifact_in_other_processes_and_on_one_core(done) -> None:

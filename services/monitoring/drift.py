@@ -5,7 +5,7 @@ Counts of parts add up, so vectors are kept only until there are enough for the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -32,10 +32,12 @@ class Drift:
     waiting: dict[int, list[bytes]] = field(default_factory=dict)
     """By schema, vectors that are not counted yet: a new spec may change their fields in the middle of a window."""
 
-    def add(self, vectors: Iterable[tuple[int, bytes]], reference: Reference | None, kinds: Mapping[int, Kind]) -> None:
-        """Take vectors, each with its schema's id."""
-        for number, value in vectors:
-            self.waiting.setdefault(number, []).append(value)
+    def add(
+        self, ids: npt.NDArray[np.int64], values: Sequence[bytes], reference: Reference | None, kinds: Mapping[int, Kind]
+    ) -> None:
+        """Take vectors with their schemas' ids."""
+        for number in np.unique(ids).tolist():
+            self.waiting.setdefault(number, []).extend([values[at] for at in np.flatnonzero(ids == number).tolist()])
         if sum(map(len, self.waiting.values())) >= ENOUGH:
             self.count(reference, kinds)
 

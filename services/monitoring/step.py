@@ -146,8 +146,8 @@ def _collect(state: State, known: Known, model: ModelSpec, watch: Watch, begin: 
     watch.scores = np.concatenate([watch.scores, scored])
     watch.waiting = np.concatenate([watch.waiting, _waiting(scored, shadows)])
     places = _vectors_of(state, known, model, begin, end)
-    vectors = zip(state.ids[places].tolist(), [state.values[at] for at in places.tolist()], strict=True)
-    watch.drift.add(vectors, state.references.get(watch.champion), known.kinds)
+    vectors = [state.values[at] for at in places.tolist()]
+    watch.drift.add(state.ids[places], vectors, state.references.get(watch.champion), known.kinds)
     _label(state, known, model, watch, begin, end)
 
 

@@ -17,8 +17,10 @@ from confluent_kafka import Message
 
 from tests.conftest import Stack
 from tidemill.bus.consumer import read_to_end
+from tidemill.bus.control_client import Publisher
 from tidemill.cli.trace import trees_of
-from tidemill.errors import Refused
+from tidemill.errors import Refused, Rejected
+from tidemill.events.dead import Record, dead_letter
 from tidemill.settings import Settings
 from tidemill.stack.services import BY_NAME
 from tidemill.telemetry.files import read_spans
@@ -139,6 +141,15 @@ def test_the_command_prints_the_tree_for_people_and_for_programs(loop: Loop) -> 
 def test_what_nobody_knows_is_refused(loop: Loop) -> None:
     with pytest.raises(Refused, match="unknown-id"):
         trees_of("no-such-thing", loop.settings)
+
+
+def test_an_event_that_is_dead_is_found_among_the_dead_letters(loop: Loop) -> None:
+    record = Record("raw.somewhere.departures", 0, 7, b"buried", b"x", [])
+    letter = dead_letter(record, Rejected("check-failed", "not so"), "ingest", "1", 0)
+    with Publisher(loop.settings, "test") as publisher:
+        publisher.publish(letter, letter.id)
+    with pytest.raises(Refused, match=rf"departures\[0\]:7: check-failed, not so; `tidemill dlq show {letter.id}`"):
+        trees_of("buried", loop.settings)
 
 
 def _ancestors(span: dict[str, Any], by_id: dict[tuple[str, str], dict[str, Any]]) -> list[dict[str, Any]]:

@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from tidemill.bus.control_client import read_all
 from tidemill.cli.options import AsOutput, DataDir, Output
 from tidemill.errors import Refused
+from tidemill.events.deadletters import DeadLetter
 from tidemill.settings import Settings
 from tidemill.telemetry.decisions import Decisions, wanted
 from tidemill.telemetry.files import read_spans
@@ -71,10 +73,20 @@ def trees_of(name: str, settings: Settings, records: bool = False) -> list[Node]
         return forest.trees(span.key[0] for span in found)
     more, traces = _followed(name, settings, forest)
     if not traces and not found:
-        raise Refused("unknown-id", f"nothing here is called {name!r}: give the id of an event, run or approval, or model:version")
+        raise _unknown(name, settings)
     known = {span.key for span in spans}
     joined = Forest([*spans, *(span for span in more if span.key not in known)])
     return joined.trees([*traces, *(span.key[0] for span in found)])
+
+
+def _unknown(name: str, settings: Settings) -> Refused:
+    """What to say of an id that is on no way: most often its event was refused."""
+    said = [heard.event for heard in read_all(settings, [DeadLetter]) if isinstance(heard.event, DeadLetter)]
+    for letter in reversed(said):
+        if letter.key == name.encode():
+            why = f"{name!r} came no further than {letter.topic}[{letter.partition}]:{letter.offset}: {letter.reason}, {letter.message}"
+            return Refused("dead-letter", f"{why}; `tidemill dlq show {letter.id}` shows the record")
+    return Refused("unknown-id", f"nothing here is called {name!r}: give the id of an event, run or approval, or model:version")
 
 
 def whole(trees: list[Node]) -> bool:

@@ -1,4 +1,7 @@
-"""The audit chain: each link holds the hash of the one before, so that nothing can be changed or left out unseen. Pure."""
+"""The audit chain: each link holds the hash of the one before, so that no link can be changed or left out unseen. Pure.
+
+That the newest links were cut off, or all of them made anew, only shows beside the last hash as somebody else has kept it.
+"""
 
 from __future__ import annotations
 

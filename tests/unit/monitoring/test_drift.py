@@ -21,12 +21,16 @@ COUNT = 2 * ENOUGH + 1_000
 REFERENCE = Reference.from_json(scene.Store().get_tree(f"sha256:{1:064x}")[artifact.REFERENCE])
 
 
-def vectors() -> list[tuple[int, bytes]]:
+def vectors() -> list[bytes]:
     rng, rows = np.random.default_rng(3), np.zeros(COUNT, fixed.dtype_of(SCHEMA))
     for name in scene.NAMES:
         rows[name] = np.where(rng.random(COUNT) < 0.2, np.nan, rng.normal(3, 12, COUNT))
     data, width = rows.tobytes(), rows.dtype.itemsize
-    return [(10, data[at : at + width]) for at in range(0, len(data), width)]
+    return [data[at : at + width] for at in range(0, len(data), width)]
+
+
+def ids(count: int) -> np.ndarray:
+    return np.full(count, 10, np.int64)
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000, COUNT])
@@ -34,19 +38,20 @@ def vectors() -> list[tuple[int, bytes]]:
 def test_parts_add_up_and_few_vectors_wait(size: int, reload: bool) -> None:
     found, all_of_them = Drift(), vectors()
     for begin in range(0, COUNT, size):
-        found.add(all_of_them[begin : begin + size], REFERENCE, KINDS)
+        part = all_of_them[begin : begin + size]
+        found.add(ids(len(part)), part, REFERENCE, KINDS)
         assert sum(map(len, found.waiting.values())) < ENOUGH
         if reload and begin % 1000 == 0:
             waiting = [(number, value) for number, values in found.waiting.items() for value in values]
             found = Drift.from_plain(json.loads(json.dumps(found.to_plain())), waiting)
     found.count(REFERENCE, KINDS)
-    whole = np.frombuffer(b"".join(value for _, value in all_of_them), fixed.dtype_of(SCHEMA))
+    whole = np.frombuffer(b"".join(all_of_them), fixed.dtype_of(SCHEMA))
     assert found.rows == COUNT
     assert found.psi(REFERENCE) == {spread.name: spread.psi(spread.count(whole[spread.name])) for spread in REFERENCE.spreads}
     assert found.shares(REFERENCE) == {name: np.isnan(whole[name]).mean() for name in scene.NAMES}
 
 
-def test_without_a_REFERENCEnothing_is_kept() -> None:
+def test_without_a_reference_nothing_is_kept() -> None:
     found = Drift()
-    found.add(vectors(), None, KINDS)
+    found.add(ids(COUNT), vectors(), None, KINDS)
     assert (found.rows, found.waiting, found.shares(REFERENCE)) == (0, {}, {})

@@ -22,7 +22,7 @@ def router(pool: ConnectionPool) -> APIRouter:
     def approval(approval: str) -> dict[str, Any]:
         found = [one for one in desk.approvals() if one["approval"] == approval]
         if not found:
-            raise HTTPException(404, f"there is no approval request {approval!r}; see GET /v1/approvals")
+            raise HTTPException(404, f"there is no approval request {approval!r}; see `tidemill approvals list`")
         return found[0]
 
     return routes

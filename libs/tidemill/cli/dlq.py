@@ -63,6 +63,8 @@ def redrive(
     settings = connected(data_dir)
     letters = _letters(settings)
     chosen = [_one(letters, letter)] if letter else redrivable(letters, reason)
+    if not chosen:
+        raise Refused("nothing-chosen", f"no raw record that died of {reason!r} waits; see `tidemill dlq list`")
     send(chosen, settings)
     typer.echo(f"{len(chosen)} sent once more")
 

@@ -128,7 +128,9 @@ def _up_ephemeral(console: Console, wanted: list[Service]) -> None:
 
 def _up_detached(data_dir: Path, wanted: list[Service]) -> None:
     """Start the supervisor as a process of its own, and tell what it tells until all is ready; Ctrl-C before that ends it."""
-    log = data_dir / "logs" / "supervisor.log"
+    state, log = State.read(data_dir), data_dir / "logs" / "supervisor.log"
+    if state is not None and state.runs:
+        raise Refused("runs-already", f"a stack runs already in {data_dir}; `tidemill down` ends it")
     log.parent.mkdir(parents=True, exist_ok=True)
     services = ["--only", ",".join(service.name for service in wanted)] if wanted else ["--no-services"]
     command = [sys.executable, "-m", "tidemill.cli.main", "up", "--data-dir", str(data_dir), *services]

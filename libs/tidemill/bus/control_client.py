@@ -113,12 +113,6 @@ class Publisher:
             raise Transient(f"the broker did not take the event: {said[0] if said else 'no acknowledgement in time'}")
 
 
-def publish(event: Event, settings: Settings, source: str = "cli", event_id: str | None = None, cause: str | None = None) -> str:
-    """Say one event with a client of its own; see Publisher.publish."""
-    with Publisher(settings, source) as publisher:
-        return publisher.publish(event, event_id, cause=cause)
-
-
 class Follower:
     """Reads control topics from their begin, or from now on. One thread at a time."""
 

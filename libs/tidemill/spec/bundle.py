@@ -65,10 +65,6 @@ class Bundle(BaseModel):
         keys = {entity: set(columns) for entity, columns in self.stream.entities.items() if known >= set(columns)}
         return [name for name, view in self.stream.views.items() if view.entity in keys]
 
-    def models_of(self, trigger: str) -> list[ModelSpec]:
-        """The models that a trigger asks."""
-        return [model for model in self.models.values() if model.trigger_name == trigger]
-
     def content(self) -> dict[str, Any]:
         """What the files say."""
         return self.model_dump(mode="json", by_alias=True, exclude={"ids", "author"})

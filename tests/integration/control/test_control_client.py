@@ -8,12 +8,14 @@ import uuid
 import pytest
 from confluent_kafka import Producer
 
-from tidemill.bus.control_client import Follower, Heard, Publisher, publish, read_all, topic_name
+from tidemill.bus.control_client import Follower, Heard, Publisher, read_all, topic_name
 from tidemill.errors import Transient
+from tidemill.events.base import Event
 from tidemill.events.governance import DecisionSubmitted
 from tidemill.events.progress import Progress
 from tidemill.events.topics import control_topics
 from tidemill.events.training import RetrainRequested, RunFailed
+from tidemill.settings import Settings
 
 
 def request(model: str, reason: str = "please") -> RetrainRequested:
@@ -33,6 +35,11 @@ def settings(stack):
 @pytest.fixture
 def model() -> str:
     return f"client-{uuid.uuid4().hex[:8]}"
+
+
+def publish(event: Event, settings: Settings, cause: str | None = None) -> None:
+    with Publisher(settings, "cli") as publisher:
+        publisher.publish(event, cause=cause)
 
 
 def test_what_was_said_is_read_in_the_order_of_saying(settings, model) -> None:

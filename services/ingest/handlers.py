@@ -175,9 +175,7 @@ def _verified(said: governance.RolloutOrdered, bundle: Bundle | None, judges: Ju
     if said.action not in get_args(SwitchAction):
         raise Refused("unknown-action", f"{said.action!r} is none of {', '.join(get_args(SwitchAction))}")
     found = decided(said, bundle, judges.ring)
-    requester = judges.requester(said.artifact)
-    if requester in found.approvers:
-        raise Refused("self-signed", f"{requester} requested the run that made {said.artifact}; somebody else must decide")
+    found.check_requester(judges.requester(said.artifact))
     return found
 
 

@@ -29,7 +29,7 @@ from tidemill.events.predictions import Prediction
 from tidemill.models import artifact
 from tidemill.models.reference import Reference
 from tidemill.models.rollout import Roster
-from tidemill.telemetry.references import alert_of, link, traceparent
+from tidemill.telemetry.references import alert_of, link_to
 from tidemill.trust.keys import KeyRing
 
 log = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class Monitoring:
 
 def _raised(cleared: Sequence[AlertCleared]) -> Rows:
     """The spans of the alerts that were cleared."""
-    return np.array([link(traceparent(alert_of(fact.stream, fact.alert))) for fact in cleared], fold.LINK)
+    return np.array([link_to(alert_of(fact.stream, fact.alert)) for fact in cleared], fold.LINK)
 
 
 def _headers(state: State, fact: Said, seq: int) -> envelope.Headers:

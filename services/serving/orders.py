@@ -79,9 +79,7 @@ class Orders:
         try:
             decision = decided(ordered, roster.bundle, self.ring)
             scorer = self._ready[ordered.stream, ordered.model] = self.scorers.load(ordered.artifact)
-            requester = scorer.requester
-            if requester in decision.approvers:
-                raise Refused("self-signed", f"{requester} requested the run that made this artifact; somebody else must decide")
+            decision.check_requester(scorer.requester)
         except (Refused, Rejected) as error:
             log.error("order refused", extra={"order": ordered.order, "reason": error.reason, "why": error.message})
             return ModelRefused(**self._about(ordered), reason=f"{error.reason}: {error.message}")

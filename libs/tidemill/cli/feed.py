@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tidemill.cli.options import DataDir, connected
 from tidemill.errors import Refused
-from tidemill.feed.gate import Gate
+from tidemill.feed.gate import FOREVER, Gate
 from tidemill.feed.replay import Sent
 from tidemill.feed.session import Session
 from tidemill.spec.values import parse_moment
@@ -54,7 +54,7 @@ def moment(text: str) -> int:
 def paced(begin: int, speed: float | None) -> Callable[[], int]:
     """The event time that may be reached by now."""
     if speed is None:
-        return lambda: 2**62
+        return lambda: FOREVER
     if speed <= 0:
         raise Refused("bad-speed", "--speed is seconds of event time per second, above 0")
     started = time.monotonic()

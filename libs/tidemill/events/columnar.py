@@ -67,6 +67,7 @@ class Decoder:
     def __init__(self, schema: dict[str, Any], max_bytes: int = MAX_BYTES, one_by_one: bool = False) -> None:
         """`one_by_one`: by fastavro whatever the schema. Raises BadSchema: recursive, arrays whose items have no bytes."""
         self._max_bytes = max_bytes
+        check_schema(schema)
         schema = plain(schema)
         self._steps = program(schema)
         self._parsed = fastavro.parse_schema(schema, named_schemas={})

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import fastavro
+from fastavro.schema import SchemaParseException, UnknownType
+
 from tidemill.errors import Refused
 
 Schema = dict[str, Any]
@@ -22,9 +25,17 @@ class BadSchema(Refused):
         super().__init__("bad-schema", message)
 
 
-def check_schema(schema: Schema) -> None:
-    """Raises BadSchema as `plain` does."""
-    plain(schema)
+NO_SCHEMA: Final = (SchemaParseException, UnknownType, KeyError, TypeError, ValueError, RecursionError)
+"""All that reading a schema was seen to raise where it is none."""
+
+
+def check_schema(schema: Schema) -> Any:
+    """The schema as fastavro wants it. Raises BadSchema as `plain` does, and where fastavro takes it for none."""
+    try:
+        plain(schema)
+        return fastavro.parse_schema(schema, named_schemas={})
+    except NO_SCHEMA as error:
+        raise BadSchema(f"{type(error).__name__}: {error}") from error
 
 
 def plain(schema: Schema) -> Schema:

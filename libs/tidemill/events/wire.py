@@ -18,7 +18,6 @@ import fastavro
 import numpy as np
 import numpy.typing as npt
 from fastavro.read import SchemaResolutionError
-from fastavro.schema import SchemaParseException, UnknownType
 from pydantic import ValidationError
 
 from tidemill.errors import Rejected
@@ -38,8 +37,6 @@ _BAD_BYTES = (
     RecursionError,
     SchemaResolutionError,
 )  # all that fastavro was seen to raise on bytes that are not the schema's
-BAD_SCHEMA = (SchemaParseException, UnknownType, KeyError, TypeError, ValueError, RecursionError)
-"""All that fastavro was seen to raise on a schema that is none."""
 SCHEMA_ID_HEADER = "__value_schema_id"
 """https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format"""
 _PREFIX = struct.Struct(">BI")
@@ -104,9 +101,8 @@ def decode(value: bytes, registry: Registry, headers: Iterable[tuple[str, bytes 
     value = value if head is None else prefixed(value, head, registry)
     written = registry.schema(schema_id(value))
     try:
-        check_schema(written)  # what is recursive can exhaust the stack, and what has items without bytes the memory
-        parsed_as = _parse(written)
-    except (BadSchema, *BAD_SCHEMA) as error:
+        parsed_as = check_schema(written)  # what is recursive can exhaust the stack, and what has items without bytes the memory
+    except BadSchema as error:
         raise Rejected("undecodable", f"its schema cannot be used: {error}") from error
     kind = event_type(f"{written.get('namespace', '')}.{written.get('name', '')}")
     row = decode_datum(value[5:], parsed_as, parsed(kind) if kind else None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tidemill.events.base import Event
-from tidemill.feed.gate import Gate
+from tidemill.feed.gate import FOREVER, Gate
 from tidemill.feed.timeline import Timeline
 
 DAY = 86_400_000_000
@@ -42,7 +42,7 @@ class Replay:
     gate: Gate
     raw: Raw
     listen: Callable[[float], Iterable[Event]]
-    allowed: Callable[[], int] = lambda: 2**62
+    allowed: Callable[[], int] = lambda: FOREVER
     """The time up to which the wall clock lets events pass (`--speed`); by default it never holds."""
     tell: Callable[[Sent, Gate], None] = lambda sent, gate: None
 

@@ -17,7 +17,7 @@ from tidemill.events.feed import Progressed
 from tidemill.events.registry import Registry
 from tidemill.events.spec import Applied
 from tidemill.feed import gate, timeline
-from tidemill.feed.gate import Gate
+from tidemill.feed.gate import FOREVER, Gate
 from tidemill.feed.kafka import RawTopics
 from tidemill.feed.replay import Replay, Sent
 from tidemill.settings import Settings
@@ -42,7 +42,7 @@ class Session:
         self,
         until: int,
         hold: bool = True,
-        allowed: Callable[[], int] = lambda: 2**62,
+        allowed: Callable[[], int] = lambda: FOREVER,
         tell: Callable[[Sent, Gate], None] = lambda sent, gate: None,
         hear: Callable[[Heard], None] = lambda heard: None,
     ) -> Sent:

@@ -6,10 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import fastavro
-from fastavro.schema import SchemaParseException, UnknownType
-
-from tidemill.events.plain import BadSchema, check_schema
+from tidemill.events.plain import NO_SCHEMA, BadSchema, check_schema
 from tidemill.spec.bundle import Bundle
 from tidemill.spec.checks import check_model, check_stream
 from tidemill.spec.errors import SpecError, SpecErrors
@@ -69,7 +66,7 @@ def _schemas(root: Path, stream: StreamSpec, document: Document) -> dict[str, di
             continue
         try:
             schema = _schema(path)
-        except (ValueError, SchemaParseException, UnknownType, BadSchema, KeyError, TypeError, RecursionError) as error:
+        except (BadSchema, *NO_SCHEMA) as error:
             document.errors.append(SpecError(spec.schema_, _line(error), "-", f"no usable Avro schema: {error}"))
             continue
         schemas[source] = schema
@@ -88,7 +85,6 @@ def _schema(path: Path) -> dict[str, Any]:
     schema = json.loads(path.read_text())
     if not isinstance(schema, dict) or schema.get("type") != "record":
         raise ValueError("the outermost type must be a record")
-    fastavro.parse_schema(schema, named_schemas={})
     check_schema(schema)
     if full_name(schema).startswith("tidemill."):
         raise ValueError("the namespace tidemill is the platform's own")

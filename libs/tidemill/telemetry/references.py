@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from tidemill.events.identity import hash64, span_id
+from tidemill.events.identity import hash64, span_id, trace_id
 
 VECTOR: Final = "vector"
 """The hop whose spans outcomes link to."""
@@ -40,7 +40,12 @@ def parse_traceparent(text: str | bytes | None) -> Reference | None:
 def link(text: str | bytes | None) -> tuple[int, int, int]:
     """A header as the values of a `fold.LINK` row; zeros where it names nothing."""
     found = parse_traceparent(text)
-    return (found.trace >> 64, found.trace & _LOW, found.span) if found else (0, 0, 0)
+    return link_to(found) if found else (0, 0, 0)
+
+
+def link_to(span: Reference) -> tuple[int, int, int]:
+    """A span as the values of a `fold.LINK` row."""
+    return span.trace >> 64, span.trace & _LOW, span.span
 
 
 def linked(row: np.void) -> Reference | None:
@@ -51,7 +56,7 @@ def linked(row: np.void) -> Reference | None:
 
 def alert_of(stream: str, alert: str) -> Reference:
     """The span under which an alert was raised: a trace of its own, so that a run that it causes windows later can link to it."""
-    return Reference(hash64(f"{stream}/monitoring".encode()) << 64 | hash64(alert.encode()), hash64(alert.encode()))
+    return Reference(trace_id(stream, "monitoring", alert), hash64(alert.encode()))
 
 
 def vector_of(row: np.void, partition: int) -> Reference | None:

@@ -50,6 +50,11 @@ class Verified:
     approvers: tuple[str, ...]
     expires: int
 
+    def check_requester(self, requester: str) -> None:
+        """Refused where who requested the run, by the artifact's own lineage, is among those who approved what came of it."""
+        if requester in self.approvers:
+            raise Refused("self-signed", f"{requester} requested the run that made this artifact; somebody else must decide")
+
 
 def verify(envelopes: Sequence[str], ring: KeyRing, policy: Policy, subject: Subject, *, now_us: int | None = None) -> Verified:
     """Verified, or Refused with the reason. Expiry is judged only where `now_us` (wall clock) is given: once, at the append (R12).

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from tidemill.events import wire
 from tidemill.events.columnar import BadSchema, Decoder
 from tidemill.events.feed import Progressed
 from tidemill.events.identity import hash64
+from tidemill.events.plain import NO_SCHEMA
 from tidemill.spec import Bundle, expressions
 from tidemill.spec.columns import Column, columns_of
 from tidemill.spec.stream import SourceSpec
@@ -76,7 +76,7 @@ class Source:
             return f"schema {schema_id} is {name}, source {self.name!r} takes {self.record}"
         try:
             return _unlike(schema, self.schema) or Decoder(schema)
-        except (BadSchema, *wire.BAD_SCHEMA) as error:
+        except (BadSchema, *NO_SCHEMA) as error:
             return f"schema {schema_id} cannot be decoded: {error}"
 
 

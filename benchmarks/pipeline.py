@@ -1,7 +1,7 @@
 """Tidemill against Quix Streams, Faust and the raw client: the same decode, a one-hour mean per origin, the same 200 trees.
 
 One run, one broker. Everybody reads the first 150,000 log events of the flights and writes one prediction per departure, with its
-state kept; the results are compared before any time counts. Tidemill does all 27 windows of the use case and two more hops meanwhile.
+state kept; the results are compared before any time counts. Tidemill does all 28 windows of the use case and two more hops meanwhile.
 A rate is events over the time from the first to the last record that came out. Last line: the figures as JSON.
 """
 

@@ -128,13 +128,14 @@ def read(row, tile, width, agg, column, counter, tiles, stats):  # type: ignore[
 
 @numba.njit(cache=True)
 def fold(  # type: ignore[no-untyped-def]
-    begin, key, time, reads, adds, values, slide, late_tiles, kinds, sources, aggs, columns, counters, widths,
-    slots, keys, newest, tiles, stats, used, out, late,
+    begin, key, time, reads, adds, values, slide, late_tiles, reach, kinds, sources, aggs, columns, counters, widths,
+    slots, keys, newest, tiles, stats, head, out, late,
 ):  # fmt: skip
     """Fold events `begin`.. of one table; returns the first event that was not folded, because the table has no row left for it.
 
     Per event: `key` u64 (0: none), `time` us, `reads`/`adds`, `values[n, v]` (NaN: null). `out[n, a]` and `late[n]` get what a
-    trigger reads; `used[0]` counts rows.
+    trigger reads; `head` is (rows used, newest tile of any entity). An entity that lies `reach` tiles or more behind that tile counts
+    as never seen, whether its row has been given away or not.
     """
     ring = tiles.shape[1]
     for i in range(begin, key.shape[0]):
@@ -143,7 +144,8 @@ def fold(  # type: ignore[no-untyped-def]
         at = find(slots, keys, key[i])
         row = slots[at]
         tile = time[i] // slide
-        if reads[i] and row >= 0:
+        known = row >= 0 and newest[row] > head[1] - reach
+        if reads[i] and known:
             if tile < newest[row] - late_tiles:
                 late[i] = True
             else:
@@ -152,11 +154,15 @@ def fold(  # type: ignore[no-untyped-def]
         if not adds[i]:
             continue
         if row < 0:
-            if used[0] == keys.shape[0]:
+            if head[0] == keys.shape[0]:
                 return i
-            row = used[0]
-            used[0] += 1
-            slots[at], keys[row], newest[row] = row, key[i], tile
+            row = head[0]
+            head[0] += 1
+            slots[at], keys[row] = row, key[i]
+        if not known:
+            newest[row] = tile
+            tiles[row] = NEVER
+        head[1] = max(head[1], tile)
         if tile > newest[row] - ring:
             newest[row] = max(newest[row], tile)
             add(row, tile % ring, tile, values, i, kinds, sources, tiles, stats)

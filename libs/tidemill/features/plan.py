@@ -52,6 +52,8 @@ class TablePlan:
     slide: int
     ring: int
     late_tiles: int
+    reach: int
+    """Tiles after which an entity is forgotten: the view's longest window and its lateness."""
     kinds: I8
     sources: I8
     aggs: I8
@@ -73,6 +75,7 @@ class TablePlan:
             values,
             self.slide,
             self.ring,
+            self.reach,
             tuple(self.kinds),
             tuple(self.sources),
         )
@@ -170,6 +173,7 @@ def _table(bundle: Bundle, name: str, view: ViewSpec, step: int) -> TablePlan:
         slide=step,
         ring=max(window for _, _, window in chosen) // step + late,
         late_tiles=late,
+        reach=-(-max(window for feature in view.features.values() for window in feature.over) // step) + late,
         kinds=_ints([kind for kind, _ in layout]),
         sources=_ints([value for _, value in layout]),
         aggs=_ints([agg for agg, _, _ in reads]),

@@ -17,7 +17,10 @@ _FIRST = 64
 
 @dataclass
 class Table:
-    """Rings of tiles by entity: `keys[r]`, `newest[r]` (tile), `tiles[r, ring]`, `stats[r, ring, k]`; `slots` finds a key's row."""
+    """Rings of tiles by entity: `keys[r]`, `newest[r]` (tile), `tiles[r, ring]`, `stats[r, ring, k]`; `slots` finds a key's row.
+
+    `head` is (rows used, newest tile of any entity). Which entities still count does not depend on the room: see `kernels.fold`.
+    """
 
     plan: TablePlan
     slots: npt.NDArray[np.int64]
@@ -25,7 +28,7 @@ class Table:
     newest: npt.NDArray[np.int64]
     tiles: npt.NDArray[np.int64]
     stats: npt.NDArray[np.float64]
-    used: npt.NDArray[np.int64]
+    head: npt.NDArray[np.int64]
 
     @classmethod
     def empty(cls, plan: TablePlan, room: int = _FIRST) -> Table:
@@ -37,7 +40,7 @@ class Table:
             np.full(room, kernels.NEVER, np.int64),
             np.full((room, plan.ring), kernels.NEVER, np.int64),
             np.zeros((room, plan.ring, len(plan.kinds))),
-            np.zeros(1, np.int64),
+            np.array([0, kernels.NEVER]),
         )
 
     def fold(
@@ -54,17 +57,17 @@ class Table:
         begin = 0
         while True:
             begin = kernels.fold(
-                begin, key, time, reads, adds, values, plan.slide, plan.late_tiles, plan.kinds, plan.sources,
-                plan.aggs, plan.columns, plan.counters, plan.widths,
-                self.slots, self.keys, self.newest, self.tiles, self.stats, self.used, out, late,
+                begin, key, time, reads, adds, values, plan.slide, plan.late_tiles, plan.reach,
+                plan.kinds, plan.sources, plan.aggs, plan.columns, plan.counters, plan.widths,
+                self.slots, self.keys, self.newest, self.tiles, self.stats, self.head, out, late,
             )  # fmt: skip
             if begin == count:
                 return self._counted(out, key, reads, late), late
-            self._make_room(int(time[begin]) // plan.slide)
+            self._make_room()
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The state, without what can be derived."""
-        used = int(self.used[0])
+        used = int(self.head[0])
         return {"keys": self.keys[:used], "newest": self.newest[:used], "tiles": self.tiles[:used], "stats": self.stats[:used]}
 
     @classmethod
@@ -89,20 +92,20 @@ class Table:
             out[:, counts] = np.where(known[:, None] & np.isnan(out[:, counts]), 0.0, out[:, counts])
         return out
 
-    def _make_room(self, now: int) -> None:
-        """Forget entities whose newest tile no window can reach any more; where that frees less than half, double the room."""
-        used = int(self.used[0])
-        kept = np.flatnonzero(self.newest[:used] > now - self.plan.ring)
+    def _make_room(self) -> None:
+        """Give the rows of forgotten entities away; where that frees less than half, double the room."""
+        used = int(self.head[0])
+        kept = np.flatnonzero(self.newest[:used] > self.head[1] - self.plan.reach)
         room = self.room if len(kept) <= self.room // 2 else 2 * self.room
         fresh = Table.empty(self.plan, room)
         fresh._put(self.keys[kept], self.newest[kept], self.tiles[kept], self.stats[kept])
         self.slots, self.keys, self.newest = fresh.slots, fresh.keys, fresh.newest
-        self.tiles, self.stats, self.used = fresh.tiles, fresh.stats, fresh.used
+        self.tiles, self.stats, self.head = fresh.tiles, fresh.stats, fresh.head
 
     def _put(self, keys: Any, newest: Any, tiles: Any, stats: Any) -> None:
         """Fill the first rows of an empty table."""
         used = len(keys)
         self.keys[:used], self.newest[:used], self.tiles[:used], self.stats[:used] = keys, newest, tiles, stats
-        self.used[0] = used
+        self.head[:] = used, newest.max(initial=kernels.NEVER)
         for row in range(used):
             self.slots[kernels.find(self.slots, self.keys, self.keys[row])] = row

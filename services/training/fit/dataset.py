@@ -28,6 +28,8 @@ TOO_YOUNG = "too-young"
 PENDING = "pending"
 OTHER_SPEC = "other-spec"
 """Made under another spec than the newest (R14)."""
+OTHER_CODE = "other-code"
+"""Made by other code of the feature store than the newest vector (R14): one dataset never mixes what two programs computed."""
 OUT_OF_RANGE = "out-of-range"
 """Older than `training.rows` asks for."""
 
@@ -47,8 +49,8 @@ class Dataset:
     positions: I64
     left_out: dict[str, int]
     """Triggers before the cause that are no row, by reason."""
-    fold_code: dict[str, int]
-    """How many rows each code of the feature store made, by the beginning of its digest."""
+    fold_code: str
+    """The beginning of the digest of the feature store's code that made all rows."""
     from_position: int
 
     def __len__(self) -> int:
@@ -78,7 +80,8 @@ class Dataset:
 def build(past: Sequence[Past], bundle: Bundle, request: RunRequested, champion: Sequence[str] = ()) -> Dataset:
     """The rows of a run; `champion`: the features that the champion reads. Raises RunFailed where there is no row."""
     left: Counter[str] = Counter()
-    parts = [part for one in past for part in _parts(one, bundle, request, left)]
+    code = _newest_code(past, bundle)
+    parts = [part for one in past for part in _parts(one, bundle, code, request, left)]
     if not parts:
         raise RunFailed("no-rows", f"no trigger before position {request.position} has a label and is old enough: {dict(left)}")
     rows, labels = [rows for rows, _ in parts], np.concatenate([labels for _, labels in parts])
@@ -88,10 +91,17 @@ def build(past: Sequence[Past], bundle: Bundle, request: RunRequested, champion:
     columns = {name: _column(rows, name)[order] for name in names}
     beside = {name: _column(rows, name)[order] for name in champion if name not in columns and _held(rows, name)}
     first = min(int(one["position"][0]) for one in rows)
-    return Dataset(columns, beside, times[order], labels[order], positions[order], dict(left), _fold_code(rows), first)
+    return Dataset(columns, beside, times[order], labels[order], positions[order], dict(left), marked(int(code)), first)
 
 
-def _parts(past: Past, bundle: Bundle, request: RunRequested, left: Counter[str]) -> list[tuple[Rows, F64]]:
+def _newest_code(past: Sequence[Past], bundle: Bundle) -> np.uint64:
+    """The mark of the code that made the newest vector under the newest spec."""
+    mine = [rows[rows["spec"] == np.uint64(bundle.mark)] for one in past for rows in one.vectors]
+    newest = [rows[-1] for rows in mine if len(rows)]
+    return max(newest, key=lambda row: int(row["stream_time"]))["code"] if newest else np.uint64(0)
+
+
+def _parts(past: Past, bundle: Bundle, code: np.uint64, request: RunRequested, left: Counter[str]) -> list[tuple[Rows, F64]]:
     """Of one partition: chosen vectors with their labels, per schema id."""
     model = bundle.models[request.model]
     mine = np.uint64(hash64(request.model.encode()))
@@ -101,6 +111,8 @@ def _parts(past: Past, bundle: Bundle, request: RunRequested, left: Counter[str]
     for vectors in past.vectors:
         _count(left, OTHER_SPEC, vectors["spec"] != np.uint64(bundle.mark))
         vectors = vectors[vectors["spec"] == np.uint64(bundle.mark)]
+        _count(left, OTHER_CODE, vectors["code"] != code)
+        vectors = vectors[vectors["code"] == code]
         _count(left, OUT_OF_RANGE, vectors["event_time"] < oldest)
         vectors = vectors[vectors["event_time"] >= oldest]
         _count(left, TOO_YOUNG, vectors["event_time"] > request.at_time - model.maturity)
@@ -130,11 +142,6 @@ def _unlabelled(left: Counter[str], vectors: Rows, unlabelled: Rows) -> None:
         _count(left, symbol.replace("_", "-"), known["reason"] == 2 * place)
     left[PENDING] += len(vectors) - len(known)
     left += Counter()  # drop what is 0
-
-
-def _fold_code(rows: Sequence[Rows]) -> dict[str, int]:
-    marks, counts = np.unique(_column(rows, "code"), return_counts=True)
-    return dict(zip(map(marked, marks.tolist()), counts.tolist(), strict=True))
 
 
 def _count(left: Counter[str], reason: str, rows: npt.NDArray[np.bool_]) -> None:

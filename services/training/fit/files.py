@@ -113,7 +113,7 @@ def _card(facts: Facts) -> str:
 ## Data
 
 {len(dataset)} rows ({dataset.positives} positive) from {format_moment(int(dataset.times[0]))} to {format_moment(int(dataset.times[-1]))}, `{facts.dataset_digest}`.
-Made by the feature store's code {", ".join(f"`{code}` ({number})" for code, number in sorted(dataset.fold_code.items()))}.
+Made by the feature store's code `{dataset.fold_code}`.
 Left out: {", ".join(f"{number} {reason}" for reason, number in sorted(dataset.left_out.items())) or "nothing"}.
 
 ## Quality on the newest rows, unseen in training

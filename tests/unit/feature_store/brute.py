@@ -27,18 +27,26 @@ def slide(window: int) -> int:
     return {5 * MINUTE: 20_000_000, HOUR: 5 * MINUTE, 6 * HOUR: 15 * MINUTE, DAY: HOUR, 7 * DAY: HOUR}[window]
 
 
-def kept(events: list[Event], source: str, entity: str, key: Any, step: int, window: int, lateness: int) -> list[Event]:
-    """Events of the entity that were not too late when they came: tile(e) > M - (W + L) / h, M the newest tile before e."""
-    newest, found = None, []
+def kept(
+    events: list[Event], entity: str, key: Any, step: int, window: int, longest: int, lateness: int
+) -> tuple[list[Event], int | None]:
+    """(events of the entity that were not too late when they came, its newest tile M): tile(e) > M - (W + L) / h, M before e.
+
+    An entity that is further behind the view's newest tile than its longest window and the lateness reach was never seen.
+    """
     late = -(-lateness // step)
+    reach, view = -(-longest // step) + late, -math.inf
+    newest, found = None, []
     for event in events:
-        if event.source != source or event.row[entity] != key:
-            continue
         tile = event.time // step
-        if newest is None or tile > newest - (window // step + late):
-            found.append(event)
-        newest = tile if newest is None else max(newest, tile)
-    return found
+        if event.row[entity] == key:
+            if newest is not None and newest <= view - reach:
+                newest, found = None, []
+            if newest is None or tile > newest - (window // step + late):
+                found.append(event)
+            newest = tile if newest is None else max(newest, tile)
+        view = max(view, tile)
+    return ([], None) if newest is None or newest <= view - reach else (found, newest)
 
 
 def aggregate(agg: str, values: list[tuple[int, float]]) -> float:
@@ -59,21 +67,38 @@ def aggregate(agg: str, values: list[tuple[int, float]]) -> float:
 
 
 def value(
-    events: list[Event], trigger: Event, source: str, entity: str, agg: str, of: Any, window: int, lateness: int, where: Any = None
+    events: list[Event],
+    trigger: Event,
+    source: str,
+    entity: str,
+    agg: str,
+    of: Any,
+    window: int,
+    longest: int,
+    lateness: int,
+    where: Any = None,
 ) -> tuple[float, bool]:
-    """(the feature's value for a trigger, whether the trigger was too late for it). `of` and `where` are functions of a row."""
+    """(the feature's value for a trigger, whether the trigger was too late for it). `of` and `where` are functions of a row;
+    `longest` is the longest window of the view.
+    """
     key, step = trigger.row.get(entity), slide(window)
     if key is None:
         return math.nan, False
-    before = [event for event in events if event.offset < trigger.offset and (where is None or where(event.row))]
-    mine = [event for event in before if event.source == source and event.row[entity] == key]
+    adding = [
+        event
+        for event in events
+        if event.offset < trigger.offset
+        and event.source == source
+        and event.row[entity] is not None
+        and (where is None or where(event.row))
+    ]
+    mine, newest = kept(adding, entity, key, step, window, longest, lateness)
     tile = trigger.time // step
-    newest = max((event.time // step for event in mine), default=None)
     if newest is not None and tile < newest - -(-lateness // step):
         return math.nan, True
     inside = [
         (event.time // step, 0.0 if of is None else of(event.row))
-        for event in kept(before, source, entity, key, step, window, lateness)
+        for event in mine
         if tile - window // step < event.time // step <= tile
     ]
     return aggregate(agg, [(at, float(x)) for at, x in inside if x is not None]), False

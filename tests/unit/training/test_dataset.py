@@ -69,12 +69,13 @@ def test_vectors_of_another_spec_are_left_out() -> None:
     assert dataset.times[0] == BEGIN + 2 * DAY
 
 
-def test_rows_are_counted_by_the_code_that_made_them() -> None:
+def test_what_other_code_of_the_feature_store_made_is_left_out() -> None:
     source = past(N)
     source.vectors[0]["code"][:PER_DAY] = mark("sha256:" + "01" * 32)
     dataset = build([source], BUNDLE, request(N))
-    before = int(np.count_nonzero(dataset.times < BEGIN + DAY))
-    assert dataset.fold_code == {"01" * 8: before, "c0de" * 4: len(dataset) - before}
+    assert dataset.left_out["other-code"] == PER_DAY
+    assert dataset.times[0] == BEGIN + DAY
+    assert dataset.fold_code == "c0de" * 4
 
 
 def test_maturity_and_the_range_of_rows_are_the_model_files() -> None:

@@ -10,6 +10,7 @@ from tidemill.bus.fold import I8, OutputTopic, Rows
 from tidemill.bus.metrics import FAILED, SUPPRESSED, WRITTEN
 from tidemill.bus.snapshot import OutputMark
 from tidemill.bus.tail import OutputAheadOfLog, Tail
+from tidemill.events.log import PREFIX
 
 
 @dataclass
@@ -20,6 +21,8 @@ class Output:
     topic: str
     partition: int
     tail: Tail | None = None
+    own: bool = True
+    """Whether the tail was made by this code: else it is only to stand at the same place for the same event."""
     said: set[bytes] = field(default_factory=set)
     """The event ids that a shared topic held at the start."""
     mark: OutputMark = field(default_factory=lambda: OutputMark(0))
@@ -49,12 +52,17 @@ class Output:
         if self.tail is None or rows.seq > self.tail.seq:
             return rows
         at = self.tail.seq - rows.seq
-        if at < len(rows) and rows.values[at] != self.tail.value:
+        if at < len(rows) and not self._agrees(self.tail, rows.keys[at], rows.values[at]):
             raise OutputAheadOfLog(
                 f"output ahead of its log: record {self.tail.seq} of {self.topic}[{self.partition}] is not what this fold makes of its "
                 "input: the log was replaced, or the fold's code has changed; remove what was derived, or restore the log"
             )
         return _rows(rows, np.arange(min(at + 1, len(rows)), len(rows)))
+
+    def _agrees(self, tail: Tail, key: bytes | None, value: bytes) -> bool:
+        if self.own:
+            return value == tail.value
+        return (key, value[: PREFIX.itemsize]) == (tail.key, tail.value[: PREFIX.itemsize])
 
     def _unsaid(self, rows: Rows) -> Rows:
         ids = [dict(head)["ce_id"] for head in rows.headers or ()]

@@ -132,6 +132,14 @@ def check_tail(lookup: Lookup, schemas: Schemas, tail: Tail, log_topic: str, par
         raise OutputAheadOfLog(_ahead(tail, log_topic, partition, f"position {named.position} holds another event"))
 
 
+def code_in(schemas: Schemas, tail: Tail) -> int | None:
+    """The mark of the code that made a derived record, where it tells (a vector does)."""
+    schema = schemas.schema(schema_id(tail.value))
+    if "code" not in {field["name"] for field in schema["fields"]}:
+        return None
+    return int(np.frombuffer(tail.value, dtype_of(schema), 1)[0]["code"])
+
+
 def named_by(schemas: Schemas, tail: Tail) -> Named:
     """The event that a derived record names: by `id_hash` (of the trigger, where it has `trigger_position`), else by its key.
 

@@ -16,7 +16,8 @@ from tidemill.bus.intake import Place
 from tidemill.bus.metrics import IGNORED
 from tidemill.bus.output import Output
 from tidemill.bus.snapshot import InputMark, Shelf, Stored, fingerprint
-from tidemill.bus.tail import Lookup, Schemas, check_tail, ids_of, tail_of
+from tidemill.bus.tail import Lookup, Schemas, check_tail, code_in, ids_of, tail_of
+from tidemill.code import mark
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +102,12 @@ class Opening(Generic[State]):
         if spec.tail == "scan":
             return Output(spec, topic, 0, said=ids_of(self.lookup, topic, 0))
         tail = tail_of(self.lookup, topic, self.partition)
-        if tail is not None:
-            check_tail(self.lookup, self.schemas, tail, f"log.{self.stream}", self.partition)
-        return Output(spec, topic, self.partition, tail)
+        if tail is None:
+            return Output(spec, topic, self.partition)
+        check_tail(self.lookup, self.schemas, tail, f"log.{self.stream}", self.partition)
+        made_by = code_in(self.schemas, tail)
+        own = made_by is None or made_by == mark(code_of(self.fold, self.stream, self.partition))
+        return Output(spec, topic, self.partition, tail, own)
 
     def _unfit(self, stored: Stored, code: str, outputs: dict[str, Output], bounds: dict[str, tuple[int, int]]) -> str:
         """Why a snapshot cannot be the start; empty when it can."""
@@ -133,8 +137,8 @@ class Opening(Generic[State]):
             IGNORED.labels("foreign").inc()
             log.warning("snapshot ignored", extra={"reason": "foreign", **self._where(), "progress": stored.progress})
             return None
-        for name, mark in stored.outputs.items():
-            outputs[name].mark = mark
+        for name, said in stored.outputs.items():
+            outputs[name].mark = said
         marks = {topic: stored.inputs.get(topic, InputMark(0, 0, 0, "")) for topic in [*stored.inputs, *self.topics]}
         places = {topic: Place(mark.offset, mark.seq, mark.writer, mark.newest) for topic, mark in marks.items()}
         return self._worker(state, outputs, places)

@@ -13,6 +13,7 @@ from tidemill.bus.fold import ABOUT, OutputTopic, Rows
 from tidemill.bus.output import Output
 from tidemill.bus.snapshot import OutputMark
 from tidemill.bus.tail import OutputAheadOfLog, Tail
+from tidemill.events.log import PREFIX
 
 VALUES = [b"v%d" % number for number in range(100)]
 
@@ -57,6 +58,24 @@ def test_a_tail_that_the_fold_does_not_make_stops_it() -> None:
     target.fresh(rows(0, 5))
     with pytest.raises(OutputAheadOfLog, match=r"record 5 of features\.s"):
         target.fresh(rows(5, 8))
+
+
+@pytest.mark.parametrize(
+    ("key", "place", "agrees"), [(b"e", 5, True), (b"f", 5, False), (b"e", 4, False)], ids=["same", "other event", "other place"]
+)
+def test_behind_a_tail_of_other_code_the_fold_goes_on_where_it_stands_for_the_same_event(
+    key: bytes, place: int, agrees: bool
+) -> None:
+    def vector(position: int, code: bytes) -> bytes:
+        return np.array([(b"\0\0\0\0\1", 0, position, 0)], PREFIX).tobytes() + code
+
+    said = Rows("features", 0, [b"e", b"e"], [vector(5, b"new"), vector(6, b"new")])
+    target = Output(OutputTopic("features.{stream}"), "features.s", 0, Tail(0, place, key, vector(place, b"old")), own=False)
+    if agrees:
+        assert target.fresh(said).values == [vector(6, b"new")]
+    else:
+        with pytest.raises(OutputAheadOfLog):
+            target.fresh(said)
 
 
 def test_numbers_that_are_not_dense_are_a_bug() -> None:

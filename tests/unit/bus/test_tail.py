@@ -8,14 +8,23 @@ import numpy as np
 import pytest
 from confluent_kafka import Message
 
+from tests.unit.feature_store.small import bundle
 from tidemill.bus.limit import DeadShare, TooManyDead
-from tidemill.bus.tail import Lookup, Named, OutputAheadOfLog, Tail, check_tail, named_by, tail_of
+from tidemill.bus.tail import Lookup, Named, OutputAheadOfLog, Tail, check_tail, code_in, named_by, tail_of
 from tidemill.events import features, log, predictions
 from tidemill.events.fixed import dtype_of
 from tidemill.events.identity import hash64
 from tidemill.events.log import PREFIX
+from tidemill.features.vector import vector_schema
 
-SCHEMAS = {1: features.Outcome.SCHEMA, 2: predictions.Prediction.SCHEMA, 3: log.ModelSwitched.SCHEMA, 4: features.Failed.SCHEMA}
+SMALL = bundle({"v": {"source": "asks", "entity": "who", "features": {"n": {"agg": "count", "over": ["1h"]}}}})
+SCHEMAS = {
+    1: features.Outcome.SCHEMA,
+    2: predictions.Prediction.SCHEMA,
+    3: log.ModelSwitched.SCHEMA,
+    4: features.Failed.SCHEMA,
+    5: vector_schema(SMALL, "ask"),
+}
 
 
 class Known:
@@ -87,6 +96,11 @@ def test_a_tail_of_this_log_is_taken(key: bytes | None, value: bytes, named: Nam
 def test_a_tail_of_another_log_stops_the_worker(position: int, key: bytes) -> None:
     with pytest.raises(OutputAheadOfLog, match="output ahead of its log"):
         check_tail(Broker(log=LOG), Known(), Tail(9, position, key, prefix(2, 9, position)), "log", 0)
+
+
+def test_a_vector_tells_which_code_made_it() -> None:
+    assert code_in(Known(), Tail(9, 1, b"e1", row(5, code=77))) == 77
+    assert code_in(Known(), Tail(9, 1, b"e1", row(1, id_hash=hash64(b"e1")))) is None
 
 
 def test_below_a_trimmed_log_the_genesis_vouches() -> None:

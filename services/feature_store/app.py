@@ -9,7 +9,7 @@ from tidemill.code import code_digest
 from tidemill.events.registry import Registry
 from tidemill.settings import Settings
 
-CODE = ("services.feature_store", "tidemill.features", "tidemill.spec", "tidemill.events")
+CODE = ("services.feature_store", "tidemill.features", "tidemill.compiled", "tidemill.spec", "tidemill.events")
 """What decides the fold's bytes."""
 
 

@@ -11,7 +11,7 @@ from tidemill.settings import Settings
 from tidemill.store import Store
 from tidemill.trust.keys import KeyRing
 
-CODE = ("services.monitoring", "tidemill.models", "tidemill.trust", "tidemill.events", "tidemill.spec")
+CODE = ("services.monitoring", "tidemill.models", "tidemill.trust", "tidemill.compiled", "tidemill.events", "tidemill.spec")
 """What decides the fold's bytes."""
 GATHER = 20
 """Milliseconds. Windows last hours: records that come one by one need not be counted one by one."""

@@ -16,7 +16,7 @@ from tidemill.settings import Settings
 from tidemill.store import Store
 from tidemill.trust.keys import KeyRing
 
-CODE = ("services.serving", "tidemill.models", "tidemill.trust", "tidemill.events", "tidemill.spec")
+CODE = ("services.serving", "tidemill.models", "tidemill.trust", "tidemill.compiled", "tidemill.events", "tidemill.spec")
 """What decides the fold's bytes."""
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from tidemill.compiled import kernel
 
-@numba.njit(cache=True)
+
+@kernel
 def hash_slices(data: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     """`hash64` of consecutive slices of `data` with these lengths (bytes)."""
     out = np.empty(lengths.shape[0], np.uint64)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from tidemill.compiled import kernel
 from tidemill.events.plain import DEEPEST
 
 VERDICTS: Final = (
@@ -94,7 +94,7 @@ def _compile_block(kind: Any, steps: list[tuple[int, int, int]]) -> None:
     steps[start] = (_BLOCK, len(steps), 0)
 
 
-@numba.njit(cache=True)
+@kernel
 def _number(data, at, end):  # type: ignore[no-untyped-def]
     """(value, next place, verdict) of a zigzag varint."""
     value, shift = np.uint64(0), np.uint64(0)
@@ -112,7 +112,7 @@ def _number(data, at, end):  # type: ignore[no-untyped-def]
     return np.int64(value >> np.uint64(1)) ^ -np.int64(value & np.uint64(1)), at, _OK
 
 
-@numba.njit(cache=True)
+@kernel
 def _utf8(data, at, end):  # type: ignore[no-untyped-def]
     """Whether the bytes are well-formed UTF-8 (Unicode 15, table 3-7)."""
     while at < end:
@@ -143,7 +143,7 @@ def _utf8(data, at, end):  # type: ignore[no-untyped-def]
     return True
 
 
-@numba.njit(cache=True)
+@kernel
 def _datum(data, at, end, steps, left):  # type: ignore[no-untyped-def]
     """The verdict on data[at:end]; `left` is room for the counts of open blocks."""
     step, depth = 0, 0
@@ -205,7 +205,7 @@ def _datum(data, at, end, steps, left):  # type: ignore[no-untyped-def]
     return _OK if at == end else _OVER
 
 
-@numba.njit(cache=True)
+@kernel
 def walk(data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64], steps: Program) -> npt.NDArray[np.uint8]:
     """The verdict (index in VERDICTS) on each of the consecutive datums that end at these places."""
     out = np.empty(ends.shape[0], np.uint8)

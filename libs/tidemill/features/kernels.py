@@ -1,8 +1,8 @@
 """The windowed fold, event by event, compiled (R16, R17).
 
-One table holds one view at one slide: per entity a ring of tiles, per tile a row of statistics. Event after event: first a trigger
-reads its windows, then the event is added, so any split of a log into batches gives the same bits. Only + - * / sqrt and
-comparisons; no fast-math, so nothing is reordered or contracted.
+One table holds one view at one slide: per entity a ring of those tiles that have events, oldest first, and per tile a row of statistics.
+Event after event: first a trigger reads its windows, then the event is added, so any split of a log into batches gives the same bits.
+Only + - * / sqrt and comparisons; no fast-math, so nothing is reordered or contracted.
 
 Mean and standard deviation come from (n, mean, M2): Welford, Technometrics 4 (1962); merged over tiles by Chan, Golub and
 LeVeque, COMPSTAT (1982).
@@ -10,10 +10,15 @@ LeVeque, COMPSTAT (1982).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
-import numba
 import numpy as np
+import numpy.typing as npt
+
+from tidemill.compiled import kernel
+
+I8 = npt.NDArray[np.int64]
+F8 = npt.NDArray[np.float64]
 
 ROWS: Final = 0
 """Statistic: how many events."""
@@ -35,27 +40,94 @@ AGG_LAST: Final = 5
 AGG_STD: Final = 6
 
 NEVER: Final = -(2**62)
-"""The tile of a slot that was never written."""
+"""Older than every tile."""
+
+ENTITY: Final = np.dtype([("key", "u8"), ("newest", "i8"), ("first", "i8"), ("count", "i8"), ("read_at", "i8")])
+"""An entity's row: the newest tile that was added to, where in its ring the oldest tile is, how many there are, where it was read last."""
 
 
-@numba.njit(cache=True)
-def find(slots, keys, key):  # type: ignore[no-untyped-def]
-    """Where `key` is, or would be, in an open-addressing table of row numbers (-1: empty)."""
+class Layout(NamedTuple):
+    """What a table computes. `kinds`/`sources` say what each statistic column is and of which value; the last four say for each feature
+    how it is read.
+    """
+
+    slide: int
+    """The tile length, us."""
+    late: int
+    """Tiles by which a trigger may be older than its entity's newest."""
+    reach: int
+    """Tiles after which an entity is forgotten: the view's longest window and its lateness."""
+    kinds: I8
+    sources: I8
+    aggs: I8
+    columns: I8
+    counters: I8
+    widths: I8
+
+
+class Rings(NamedTuple):
+    """A table's state. Row r of all is one entity's, found by `slots`."""
+
+    slots: I8
+    """Open addressing by key: row numbers, -1 where empty."""
+    entities: npt.NDArray[np.void]
+    """ENTITY[room]."""
+    tiles: I8
+    """[room, ring]: tile numbers, `count` of them from `first` on, ascending."""
+    stats: F8
+    """[room, ring, statistics]."""
+    closed: F8
+    """[room, features, 3]: what all tiles before `read_at` gave to each feature. Saves work; follows from the others."""
+    head: I8
+    """(rows used, newest tile of any entity)."""
+
+
+@kernel
+def find(rings, key):  # type: ignore[no-untyped-def]
+    """The slot where `key` is, or would be."""
+    slots, entities = rings.slots, rings.entities
     mask = np.uint64(slots.shape[0] - 1)
     at = key & mask
-    while slots[at] >= 0 and keys[slots[at]] != key:
+    while slots[at] >= 0 and entities[slots[at]]["key"] != key:
         at = (at + np.uint64(1)) & mask
     return at
 
 
-@numba.njit(cache=True)
-def add(row, slot, tile, values, i, kinds, sources, tiles, stats):  # type: ignore[no-untyped-def]
-    """Add event `i` to a tile; a tile that takes a slot over begins empty."""
-    if tiles[row, slot] != tile:
-        tiles[row, slot] = tile
-        for k in range(kinds.shape[0]):
-            stats[row, slot, k] = np.inf if kinds[k] == MIN else -np.inf if kinds[k] == MAX else 0.0
-    cell = stats[row, slot]
+@kernel
+def wrapped(at, ring):  # type: ignore[no-untyped-def]
+    """`at % ring` of what is less than two rings, without a division."""
+    return at - ring if at >= ring else at
+
+
+@kernel
+def place(rings, row, tile, kinds):  # type: ignore[no-untyped-def]
+    """Where a row's ring has a tile. One that it lacks is put in order, empty; what lies a whole ring behind it goes."""
+    entity, tiles, stats = rings.entities[row], rings.tiles, rings.stats
+    ring, k = tiles.shape[1], entity["count"]
+    while k > 0 and tiles[row, wrapped(entity["first"] + k - 1, ring)] > tile:
+        k -= 1
+    at = wrapped(entity["first"] + k - 1, ring)
+    if k > 0 and tiles[row, at] == tile:
+        return at
+    while k > 0 and tiles[row, entity["first"]] <= tile - ring:
+        entity["first"] = wrapped(entity["first"] + 1, ring)
+        entity["count"] -= 1
+        k -= 1
+    for later in range(entity["count"], k, -1):  # only a late event finds newer tiles there
+        of, to = wrapped(entity["first"] + later - 1, ring), wrapped(entity["first"] + later, ring)
+        tiles[row, to] = tiles[row, of]
+        stats[row, to] = stats[row, of]
+    entity["count"] += 1
+    at = wrapped(entity["first"] + k, ring)
+    tiles[row, at] = tile
+    for s in range(kinds.shape[0]):
+        stats[row, at, s] = np.inf if kinds[s] == MIN else -np.inf if kinds[s] == MAX else 0.0
+    return at
+
+
+@kernel
+def add(cell, values, i, kinds, sources):  # type: ignore[no-untyped-def]
+    """Add event `i` to a tile's statistics."""
     k = 0
     while k < kinds.shape[0]:
         kind = kinds[k]
@@ -81,89 +153,98 @@ def add(row, slot, tile, values, i, kinds, sources, tiles, stats):  # type: igno
         k += 3 if kind == MOMENTS else 1
 
 
-@numba.njit(cache=True)
-def read(row, tile, width, agg, column, counter, tiles, stats):  # type: ignore[no-untyped-def]
-    """One window feature at `tile`: over the tiles (tile - width, tile], oldest first; NaN where nothing was there."""
-    ring = tiles.shape[1]
-    n, total, mean, m2 = 0.0, 0.0, 0.0, 0.0
-    low, high, last = np.inf, -np.inf, np.nan
-    slot = (tile - width) % ring
-    for t in range(tile - width + 1, tile + 1):
-        slot = slot + 1 if slot + 1 < ring else 0  # t % ring, without a division for each tile
-        if tiles[row, slot] != t:
-            continue
-        count = stats[row, slot, counter]
-        if count == 0.0:
-            continue
-        value = stats[row, slot, column]
-        if agg == AGG_STD:
-            delta, both = stats[row, slot, column + 1] - mean, n + count
-            mean += delta * count / both
-            m2 += stats[row, slot, column + 2] + delta * delta * n * count / both
-        elif agg == AGG_MIN:
-            low = min(low, value)
-        elif agg == AGG_MAX:
-            high = max(high, value)
-        elif agg == AGG_LAST:
-            last = value
-        else:
-            total += value
-        n += count
-    if agg == AGG_COUNT:
-        return total
-    if n == 0.0:
-        return np.nan
-    if agg == AGG_SUM:
-        return total
-    if agg == AGG_MEAN:
-        return total / n
+@kernel
+def merge(agg, n, value, m2, stats, row, at, column, counter):  # type: ignore[no-untyped-def]
+    """(n, the sum, mean or what else an aggregation keeps, M2), and a later tile."""
+    more, came = stats[row, at, counter], stats[row, at, column]
+    if more == 0.0:
+        return n, value, m2
+    if agg == AGG_STD:
+        delta, both = stats[row, at, column + 1] - value, n + more
+        return both, value + delta * more / both, m2 + (stats[row, at, column + 2] + delta * delta * n * more / both)
+    if agg == AGG_LAST or n == 0.0:
+        return n + more, came, m2
     if agg == AGG_MIN:
-        return low
+        return n + more, min(value, came), m2
     if agg == AGG_MAX:
-        return high
-    if agg == AGG_LAST:
-        return last
-    return np.sqrt(m2 / (n - 1.0)) if n > 1.0 else np.nan
+        return n + more, max(value, came), m2
+    return n + more, value + came, m2
 
 
-@numba.njit(cache=True)
-def fold(  # type: ignore[no-untyped-def]
-    begin, key, time, reads, adds, values, slide, late_tiles, reach, kinds, sources, aggs, columns, counters, widths,
-    slots, keys, newest, tiles, stats, head, out, late,
-):  # fmt: skip
+@kernel
+def read(rings, row, tile, layout, i, out):  # type: ignore[no-untyped-def]
+    """Every feature at `tile` into `out[i]`: over the tiles (tile - width, tile], oldest first; NaN where nothing was there."""
+    entity, tiles, stats, closed = rings.entities[row], rings.tiles, rings.stats, rings.closed
+    ring, first, end = tiles.shape[1], entity["first"], entity["count"]
+    again = entity["read_at"] == tile
+    entity["read_at"] = tile
+    while end > 0 and tiles[row, wrapped(first + end - 1, ring)] > tile:
+        end -= 1
+    older = end - 1 if end > 0 and tiles[row, wrapped(first + end - 1, ring)] == tile else end
+    begin = older
+    for a in range(layout.aggs.shape[0]):
+        agg, column, counter = layout.aggs[a], layout.columns[a], layout.counters[a]
+        if again:
+            n, value, m2 = closed[row, a, 0], closed[row, a, 1], closed[row, a, 2]
+        else:
+            n, value, m2 = 0.0, 0.0, 0.0
+            while begin > 0 and tiles[row, wrapped(first + begin - 1, ring)] > tile - layout.widths[a]:
+                begin -= 1
+            while begin < older and tiles[row, wrapped(first + begin, ring)] <= tile - layout.widths[a]:
+                begin += 1
+            at = wrapped(first + begin, ring)
+            for _ in range(begin, older):
+                n, value, m2 = merge(agg, n, value, m2, stats, row, at, column, counter)
+                at = wrapped(at + 1, ring)
+            closed[row, a, 0], closed[row, a, 1], closed[row, a, 2] = n, value, m2
+        if older < end:
+            n, value, m2 = merge(agg, n, value, m2, stats, row, wrapped(first + older, ring), column, counter)
+        if n == 0.0:
+            out[i, a] = 0.0 if agg == AGG_COUNT else np.nan
+        elif agg == AGG_MEAN:
+            out[i, a] = value / n
+        elif agg == AGG_STD:
+            out[i, a] = np.sqrt(m2 / (n - 1.0)) if n > 1.0 else np.nan
+        else:
+            out[i, a] = value
+
+
+@kernel
+def fold(begin, key, time, reads, adds, values, layout, rings, out, late):  # type: ignore[no-untyped-def]
     """Fold events `begin`.. of one table; returns the first event that was not folded, because the table has no row left for it.
 
     Per event: `key` u64 (0: none), `time` us, `reads`/`adds`, `values[n, v]` (NaN: null). `out[n, a]` and `late[n]` get what a
-    trigger reads; `head` is (rows used, newest tile of any entity). An entity that lies `reach` tiles or more behind that tile counts
-    as never seen, whether its row has been given away or not.
+    trigger reads. An entity that lies `reach` tiles or more behind the newest tile of any counts as never seen, whether its row has
+    been given away or not.
     """
-    ring = tiles.shape[1]
+    slots, entities, head, ring = rings.slots, rings.entities, rings.head, rings.tiles.shape[1]
     for i in range(begin, key.shape[0]):
         if key[i] == np.uint64(0):
             continue
-        at = find(slots, keys, key[i])
-        row = slots[at]
-        tile = time[i] // slide
-        known = row >= 0 and newest[row] > head[1] - reach
+        at = find(rings, key[i])
+        row, tile = slots[at], time[i] // layout.slide
+        known = row >= 0 and entities[row]["newest"] > head[1] - layout.reach
         if reads[i] and known:
-            if tile < newest[row] - late_tiles:
+            if tile < entities[row]["newest"] - layout.late:
                 late[i] = True
             else:
-                for a in range(aggs.shape[0]):
-                    out[i, a] = read(row, tile, widths[a], aggs[a], columns[a], counters[a], tiles, stats)
+                read(rings, row, tile, layout, i, out)
         if not adds[i]:
             continue
         if row < 0:
-            if head[0] == keys.shape[0]:
+            if head[0] == entities.shape[0]:
                 return i
             row = head[0]
             head[0] += 1
-            slots[at], keys[row] = row, key[i]
+            slots[at] = row
+            entities[row]["key"] = key[i]
+        entity = entities[row]
         if not known:
-            newest[row] = tile
-            tiles[row] = NEVER
+            entity["newest"], entity["count"], entity["read_at"] = tile, 0, NEVER
         head[1] = max(head[1], tile)
-        if tile > newest[row] - ring:
-            newest[row] = max(newest[row], tile)
-            add(row, tile % ring, tile, values, i, kinds, sources, tiles, stats)
+        if tile > entity["newest"] - ring:
+            entity["newest"] = max(entity["newest"], tile)
+            if tile < entity["read_at"]:
+                entity["read_at"] = NEVER  # a tile that was closed is not
+            add(rings.stats[row, place(rings, row, tile, layout.kinds)], values, i, layout.kinds, layout.sources)
     return key.shape[0]

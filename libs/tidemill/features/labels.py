@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from tidemill.compiled import kernel
 from tidemill.features.plan import LabelPlan
 
 TRIGGER: Final = 1
@@ -51,7 +51,7 @@ JOINED: Final = np.dtype([("cause", "i8"), ("what", "i8"), ("position", "i8"), (
 _FIRST = 256
 
 
-@numba.njit(cache=True)
+@kernel
 def _slot(keys, heads, key):  # type: ignore[no-untyped-def]
     mask = np.uint64(keys.shape[0] - 1)
     at = key & mask
@@ -60,7 +60,7 @@ def _slot(keys, heads, key):  # type: ignore[no-untyped-def]
     return np.int64(at)
 
 
-@numba.njit(cache=True)
+@kernel
 def _remove(keys, heads, tails, at):  # type: ignore[no-untyped-def]
     """Empty a slot and move back what linear probing had pushed on (Knuth, TAOCP 3, 6.4, algorithm R)."""
     size = keys.shape[0]
@@ -75,7 +75,7 @@ def _remove(keys, heads, tails, at):  # type: ignore[no-untyped-def]
     heads[hole] = -1
 
 
-@numba.njit(cache=True)
+@kernel
 def _emit(out, made, cause, what, entry, label):  # type: ignore[no-untyped-def]
     row = out[made]
     row["cause"], row["what"], row["position"], row["time"] = cause, what, entry["position"], entry["time"]
@@ -83,7 +83,7 @@ def _emit(out, made, cause, what, entry, label):  # type: ignore[no-untyped-def]
     return made + 1
 
 
-@numba.njit(cache=True)
+@kernel
 def _push(ring, bounds, keys, heads, tails, event, state):  # type: ignore[no-untyped-def]
     number = bounds[1]
     entry = ring[number % ring.shape[0]]
@@ -98,7 +98,7 @@ def _push(ring, bounds, keys, heads, tails, event, state):  # type: ignore[no-un
     bounds[1] = number + 1
 
 
-@numba.njit(cache=True)
+@kernel
 def _pop(ring, bounds, keys, heads, tails):  # type: ignore[no-untyped-def]
     """Let go of the oldest entry; one that still waited is the first of its chain."""
     entry = ring[bounds[0] % ring.shape[0]]
@@ -112,7 +112,7 @@ def _pop(ring, bounds, keys, heads, tails):  # type: ignore[no-untyped-def]
     bounds[0] += 1
 
 
-@numba.njit(cache=True)
+@kernel
 def join(begin, events, within, ring, bounds, keys, heads, tails, out, made):  # type: ignore[no-untyped-def]
     """Fold events `begin`..; returns (next event, rows made). Stops early where the ring, the table or `out` wants more room."""
     for i in range(begin, events.shape[0]):
@@ -132,7 +132,7 @@ def join(begin, events, within, ring, bounds, keys, heads, tails, out, made):  #
     return events.shape[0], made
 
 
-@numba.njit(cache=True)
+@kernel
 def _meet(i, event, ring, bounds, keys, heads, tails, out, made):  # type: ignore[no-untyped-def]
     """A trigger or a label looks for its counterpart, or waits for it."""
     at = _slot(keys, heads, event["key"])

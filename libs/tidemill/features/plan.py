@@ -11,6 +11,7 @@ import numpy.typing as npt
 from tidemill.events.fixed import dtype_of
 from tidemill.events.identity import hash64
 from tidemill.features import kernels
+from tidemill.features.kernels import Layout
 from tidemill.features.vector import event_columns, vector_schema
 from tidemill.spec import Bundle
 from tidemill.spec.columns import Column
@@ -37,9 +38,7 @@ _AGGREGATES = {
 
 @dataclass(frozen=True)
 class TablePlan:
-    """One view at one slide. `kinds`/`sources` say what each statistic column is and of which value; the four arrays after
-    them say for each feature how it is read. `identity` is equal for tables whose state is interchangeable.
-    """
+    """One view at one slide. `identity` is equal for tables whose state is interchangeable."""
 
     view: str
     source: str
@@ -49,17 +48,9 @@ class TablePlan:
     where: Expression | None
     values: tuple[Expression, ...]
     names: tuple[str, ...]
-    slide: int
     ring: int
-    late_tiles: int
-    reach: int
-    """Tiles after which an entity is forgotten: the view's longest window and its lateness."""
-    kinds: I8
-    sources: I8
-    aggs: I8
-    columns: I8
-    counters: I8
-    widths: I8
+    """Tiles of the longest window of this slide, and of the lateness."""
+    layout: Layout
 
     @cached_property
     def identity(self) -> tuple[object, ...]:
@@ -73,11 +64,11 @@ class TablePlan:
             self.entity,
             where,
             values,
-            self.slide,
+            self.layout.slide,
             self.ring,
-            self.reach,
-            tuple(self.kinds),
-            tuple(self.sources),
+            self.layout.reach,
+            tuple(self.layout.kinds),
+            tuple(self.layout.sources),
         )
 
 
@@ -159,9 +150,9 @@ def _table(bundle: Bundle, name: str, view: ViewSpec, step: int) -> TablePlan:
         if slide(window) == step
     ]
     texts = list(dict.fromkeys(feature.of for _, feature, _ in chosen if feature.of is not None))
-    layout = _layout([feature for _, feature, _ in chosen], texts)
+    statistics = _statistics([feature for _, feature, _ in chosen], texts)
     late = -(-view.lateness // step)
-    reads = [_read(feature, texts, layout) for _, feature, _ in chosen]
+    reads = [_read(feature, texts, statistics) for _, feature, _ in chosen]
     return TablePlan(
         view=name,
         source=view.source,
@@ -170,20 +161,22 @@ def _table(bundle: Bundle, name: str, view: ViewSpec, step: int) -> TablePlan:
         where=expression(view.where, known) if view.where else None,
         values=tuple(expression(text, known) for text in texts),
         names=tuple(f"{name}__{feature_name}__{format_duration(window)}" for feature_name, _, window in chosen),
-        slide=step,
         ring=max(window for _, _, window in chosen) // step + late,
-        late_tiles=late,
-        reach=-(-max(window for feature in view.features.values() for window in feature.over) // step) + late,
-        kinds=_ints([kind for kind, _ in layout]),
-        sources=_ints([value for _, value in layout]),
-        aggs=_ints([agg for agg, _, _ in reads]),
-        columns=_ints([column for _, column, _ in reads]),
-        counters=_ints([counter for _, _, counter in reads]),
-        widths=_ints([window // step for _, _, window in chosen]),
+        layout=Layout(
+            slide=step,
+            late=late,
+            reach=-(-max(window for feature in view.features.values() for window in feature.over) // step) + late,
+            kinds=_ints([kind for kind, _ in statistics]),
+            sources=_ints([value for _, value in statistics]),
+            aggs=_ints([agg for agg, _, _ in reads]),
+            columns=_ints([column for _, column, _ in reads]),
+            counters=_ints([counter for _, _, counter in reads]),
+            widths=_ints([window // step for _, _, window in chosen]),
+        ),
     )
 
 
-def _layout(features: list[FeatureSpec], texts: list[str]) -> list[tuple[int, int]]:
+def _statistics(features: list[FeatureSpec], texts: list[str]) -> list[tuple[int, int]]:
     """(statistic, value) of each column: only what some feature reads. Every value has its count; moments take three columns."""
     wanted: dict[tuple[int, int], None] = {}
     for feature in features:
@@ -196,14 +189,14 @@ def _layout(features: list[FeatureSpec], texts: list[str]) -> list[tuple[int, in
     return [column for kind, value in wanted for column in [(kind, value)] * (3 if kind == kernels.MOMENTS else 1)]
 
 
-def _read(feature: FeatureSpec, texts: list[str], layout: list[tuple[int, int]]) -> tuple[int, int, int]:
+def _read(feature: FeatureSpec, texts: list[str], statistics: list[tuple[int, int]]) -> tuple[int, int, int]:
     """(aggregation, its column, the column that counts) of a feature."""
     agg, kind = _AGGREGATES[feature.agg]
     if feature.of is None:
-        rows = layout.index((kernels.ROWS, 0))
+        rows = statistics.index((kernels.ROWS, 0))
         return agg, rows, rows
     value = texts.index(feature.of)
-    return agg, layout.index((kind, value)), layout.index((kernels.COUNT, value))
+    return agg, statistics.index((kind, value)), statistics.index((kernels.COUNT, value))
 
 
 def _trigger(bundle: Bundle, name: str, tables: tuple[TablePlan, ...]) -> TriggerPlan:

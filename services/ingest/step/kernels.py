@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from services.ingest.model import I64, NEVER, U64
+from tidemill.compiled import kernel
 
 ACCEPTED, DUPLICATE, CONFLICT, PASSED = 0, 1, 2, 3
 """Verdicts. PASSED: judged before a restart, and not accepted then."""
@@ -14,7 +14,7 @@ IDLE = 3_600_000_000
 """A source whose newest event is so much older (us) than the event at hand does not hold stream time back."""
 
 
-@numba.njit(cache=True)
+@kernel
 def _find(ring: U64, slots: I64, key: np.uint64) -> int:
     """The slot that holds `key`, or the empty one where it would go."""
     mask, wrap = slots.shape[0] - 1, ring.shape[0] - 1
@@ -24,7 +24,7 @@ def _find(ring: U64, slots: I64, key: np.uint64) -> int:
     return int(at)
 
 
-@numba.njit(cache=True)
+@kernel
 def _empty(ring: U64, slots: I64, hole: int) -> None:
     """Clear a slot and close the gap in its chain (Knuth, TAOCP 3, algorithm 6.4 R)."""
     mask, wrap = slots.shape[0] - 1, ring.shape[0] - 1
@@ -40,7 +40,7 @@ def _empty(ring: U64, slots: I64, hole: int) -> None:
     slots[hole] = 0
 
 
-@numba.njit(cache=True)
+@kernel
 def forget(key: U64, time: I64, slots: I64, span: I64, before: int) -> None:
     """Drop the entries accepted before a stream time, oldest first."""
     wrap = key.shape[0] - 1
@@ -51,7 +51,7 @@ def forget(key: U64, time: I64, slots: I64, span: I64, before: int) -> None:
         span[0] += 1
 
 
-@numba.njit(cache=True)
+@kernel
 def remember(
     key: U64,
     content: U64,
@@ -76,7 +76,7 @@ def remember(
     span[1] = index + 1
 
 
-@numba.njit(cache=True)
+@kernel
 def stream_time(newest: I64, known: int, now: int) -> int:
     """The least of the newest known times of sources that are not idle, but never less than `now`."""
     least = known
@@ -86,7 +86,7 @@ def stream_time(newest: I64, known: int, now: int) -> int:
     return max(now, least)
 
 
-@numba.njit(cache=True)
+@kernel
 def judge(
     rows_key: U64,
     rows_content: U64,
@@ -135,7 +135,7 @@ def judge(
     return now
 
 
-@numba.njit(cache=True)
+@kernel
 def recall(
     rows_key: U64,
     rows_content: U64,

@@ -34,20 +34,22 @@ def test_no_bit_differs_from_plain_arithmetic() -> None:
     time = np.cumsum(rng.integers(0, 2 * MINUTE, EVENTS)) - rng.integers(0, 90 * MINUTE, EVENTS) + 10**15
     values = rng.normal(0, 1, (EVENTS, 1)) * 10.0 ** rng.integers(-9, 9, (EVENTS, 1))
     values[rng.random(EVENTS) < 0.1] = np.nan
-    told = (0, key, time, np.ones(EVENTS, bool), np.ones(EVENTS, bool), values, plan.slide, plan.late_tiles, plan.reach, plan.kinds,
-            plan.sources, plan.aggs, plan.columns, plan.counters, plan.widths)  # fmt: skip
+    told = (0, key, time, np.ones(EVENTS, bool), np.ones(EVENTS, bool), values, plan.layout)
 
     def folded(fold: Any) -> tuple[bytes, ...]:
-        table, out, late = Table.empty(plan), np.full((EVENTS, len(plan.aggs)), np.nan), np.zeros(EVENTS, bool)
-        assert fold(*told, table.slots, table.keys, table.newest, table.tiles, table.stats, table.head, out, late) == EVENTS
+        rings, out, late = Table.empty(plan).rings, np.full((EVENTS, len(plan.layout.aggs)), np.nan), np.zeros(EVENTS, bool)
+        assert fold(*told, rings, out, late) == EVENTS
         assert np.isfinite(out).mean() > 0.5
         assert 0 < late.sum() < EVENTS / 2
-        return out.tobytes(), late.tobytes(), table.stats.tobytes()
+        return out.tobytes(), late.tobytes(), rings.stats.tobytes()
 
-    uncompiled = plain(kernels.fold, *(plain(one) for one in (kernels.find, kernels.add, kernels.read)))
+    reading = plain(kernels.read, plain(kernels.merge))
+    uncompiled = plain(kernels.fold, plain(kernels.find), plain(kernels.place), plain(kernels.add), reading)
     assert folded(kernels.fold) == folded(uncompiled)
 
 
-@pytest.mark.parametrize("kernel", [kernels.fold, kernels.add, kernels.read, kernels.find, labels.join])
+@pytest.mark.parametrize(
+    "kernel", [kernels.fold, kernels.add, kernels.read, kernels.merge, kernels.place, kernels.find, labels.join]
+)
 def test_no_kernel_is_compiled_with_fast_math(kernel: Any) -> None:
     assert not kernel.targetoptions.get("fastmath")

@@ -41,12 +41,13 @@ def hash64_many(items: Sequence[bytes | str | None]) -> U64:
     """`hash64` of each item (texts as UTF-8); None gives 0. All items are of one type, or None."""
     from tidemill.events.hashing import hash_slices  # numba takes most of a second to import: only where it is used
 
-    absent = np.array([item is None for item in items], dtype=np.bool_)
-    empty = b"" if _bytes(items) else ""
-    data, lengths = _join([item or empty for item in items])
-    hashes = hash_slices(np.frombuffer(data, dtype=np.uint8), lengths)
-    hashes[absent] = 0
-    return hashes
+    if None in items:
+        present = np.array([item is not None for item in items], dtype=np.bool_)
+        hashes = np.zeros(len(items), np.uint64)
+        hashes[present] = hash64_many([item for item in items if item is not None])
+        return hashes
+    data, lengths = _join(items)  # type: ignore[arg-type]
+    return hash_slices(np.frombuffer(data, dtype=np.uint8), lengths)
 
 
 def hash64_column(column: pl.Series) -> U64:
@@ -90,13 +91,9 @@ def sampled(hashes: U64, share: float) -> npt.NDArray[np.bool_]:
     return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53 < share
 
 
-def _bytes(items: Sequence[bytes | str | None]) -> bool:
-    return any(kind is bytes for kind in set(map(type, items)))
-
-
-def _join(items: list[bytes | str]) -> tuple[bytes, npt.NDArray[np.int64]]:
+def _join(items: Sequence[bytes | str]) -> tuple[bytes, npt.NDArray[np.int64]]:
     """All bytes and each item's length in bytes, without a Python call per item."""
-    if _bytes(items):
+    if not items or isinstance(items[0], bytes):
         data = b"".join(items)  # type: ignore[arg-type]
     else:
         text = "".join(items)  # type: ignore[arg-type]

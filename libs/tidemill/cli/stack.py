@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from tidemill.cli import tables
-from tidemill.cli.options import AsOutput, DataDir, Output
+from tidemill.cli.options import AsOutput, CheckedDataDir, DataDir, Output
 from tidemill.errors import Refused
 from tidemill.settings import Settings
 from tidemill.stack.services import BY_NAME, SERVICES, Service
@@ -30,8 +30,9 @@ from tidemill.stack.state import Running, State
 _LOGS = ("kafka", "postgres", "schema-registry", "supervisor", *BY_NAME)
 
 
-def fetch() -> None:
-    """Fetch Kafka and the schema registry, verify and unpack them; nothing needs a network afterwards."""
+def fetch(data_dir: CheckedDataDir = None) -> None:
+    """Fetch Kafka and the schema registry into the user's cache, for all installations; nothing needs a network afterwards."""
+    Settings.given(data_dir)
     _fetch(Console(stderr=True))
 
 

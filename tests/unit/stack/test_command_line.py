@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tidemill.cli.main import COMMANDS
+from tidemill.stack.state import Running, State
 
 HEAVY = ("pandas", "polars", "numba", "sklearn", "xgboost", "faust", "jgo")
 
@@ -42,6 +44,26 @@ def test_usage_is_two_and_failure_is_one(tmp_path: Path) -> None:
     assert failed.returncode == 1
     assert "surfing: services are ingest" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize("command", ["fetch", "validate .", "status"])
+def test_a_command_that_needs_no_stack_refuses_wrong_settings_too(command: str, tmp_path: Path) -> None:
+    (tmp_path / "tidemill.toml").write_text('kafak = "127.0.0.1:9092"\n')
+    said = tidemill(*command.split(), "--data-dir", "data", cwd=tmp_path)
+    assert (said.returncode, said.stdout) == (1, "")
+    assert "did you mean 'kafka'?" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "pinned_in"),
+    [([], "infra/trust"), (["--data-dir", "data"], "its-own"), (["--data-dir", "data", "--trust-dir", "other"], "other")],
+)
+def test_a_key_is_pinned_where_the_services_of_the_data_directory_look(words: list[str], pinned_in: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    State(supervisor=Running.of(os.getpid()), trust_dir="its-own").write(tmp_path / "data")
+    said = tidemill("approvals", "keygen", "ann", "--group", "g", "--out", "private", *words, cwd=tmp_path)
+    assert said.returncode == 0
+    assert (tmp_path / pinned_in / "g" / "ann.pub").exists()
 
 
 def test_a_part_without_a_log_is_told_which_parts_have_one(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import Any
 
 import faust
 import work
@@ -27,7 +26,7 @@ tiles = app.Table("tiles", default=dict, partitions=1, key_type=str, value_type=
 
 
 @app.agent(source)
-async def predict(stream: faust.Stream[bytes]) -> Any:
+async def predict(stream: faust.StreamT[bytes]) -> None:
     """One prediction per departure, in order."""
     async for key, value in stream.items():
         row = work.decode(value)

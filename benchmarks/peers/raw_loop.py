@@ -61,12 +61,12 @@ def batch(consumer: Consumer) -> list[Message]:
     return [] if first is None else [one for one in [first, *consumer.consume(AT_ONCE - 1, 0)] if one.error() is None]
 
 
-def values_of(topic: str) -> Iterator[bytes]:
+def values_of(topic: str) -> Iterator[bytes | None]:
     """All values of a topic of one partition."""
     consumer = reading()
     _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)
     consumer.assign([TopicPartition(topic, 0, 0)])
-    found: list[bytes] = []
+    found: list[bytes | None] = []
     while len(found) < end:
         found += map(Message.value, batch(consumer))
     consumer.close()

@@ -37,7 +37,7 @@ def decode(value: bytes) -> dict[str, Any] | None:
     schema = _SCHEMAS.get(number)
     if schema is None:
         return None
-    row = fastavro.schemaless_reader(io.BytesIO(value[5:]), schema, None)
+    row: Any = fastavro.schemaless_reader(io.BytesIO(value[5:]), schema, None)
     return row if number == _DEPARTURE else None
 
 

@@ -25,7 +25,7 @@ from services.ingest.step import Plan, Shard, adopt, barrier, begin, compiled, s
 from tidemill.bus.control_client import Publisher
 from tidemill.bus.limit import DeadShare
 from tidemill.bus.metrics import RETRIES
-from tidemill.errors import Transient
+from tidemill.bus.patience import Patience, Stopped
 from tidemill.events.registry import Registry, UnknownSchema
 from tidemill.spec import Bundle
 from tidemill.store import Store
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_PAUSE = 0.5
+"""Seconds between two attempts at something that is away."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,6 @@ class Ports:
     catalogue: Catalogue
     publisher: Publisher
     replies: Replies
-
-
-class Ended(Exception):
-    """The worker was told to end while it waited for something."""
 
 
 class Worker(threading.Thread):
@@ -69,6 +67,7 @@ class Worker(threading.Thread):
         """What the worker waits for; empty while it works."""
         self.beaten = time.monotonic()
         self._ending, self._purge = threading.Event(), False
+        self._patience = Patience(self._ending, self._away, _PAUSE, _PAUSE)
         self._raw = RawTopics(ports.settings, stream)
         self._writer = LogWriter(ports.settings, stream, number, ports.registry)
         self._states = States(ports.settings, stream, number)
@@ -84,7 +83,7 @@ class Worker(threading.Thread):
         """Start, go round, end. A failure is kept for the process to see."""
         try:
             self._work()
-        except Ended:
+        except Stopped:
             pass
         except BaseException as error:
             self.failure = error
@@ -112,7 +111,9 @@ class Worker(threading.Thread):
         """The stream's spec, once there is one."""
         catalogue = self._ports.catalogue
         while not (catalogue.caught_up.is_set() and (bundle := catalogue.bundle(self.stream))):
-            self._wait(0.05, "a spec: nobody has applied one")
+            self._waits("a spec: nobody has applied one")
+            if self._ending.wait(0.05):
+                raise Stopped
         return bundle
 
     def _open(self, bundle: Bundle) -> tuple[State, int]:
@@ -192,18 +193,14 @@ class Worker(threading.Thread):
 
     def _patiently(self, work: Callable[[], T]) -> T:
         """Try again while something that it needs is away."""
-        while True:
-            try:
-                done = work()
-            except Transient as error:
-                RETRIES.inc()
-                logger.warning("waiting", extra={"stream": self.stream, "shard": self.number, "error": str(error)})
-                self._wait(0.5, str(error))
-            else:
-                self.waiting = ""
-                return done
+        done = self._patience(work)
+        self.waiting = ""
+        return done
 
-    def _wait(self, seconds: float, reason: str) -> None:
+    def _away(self, reason: str, _: float) -> None:
+        RETRIES.inc()
+        logger.warning("waiting", extra={"stream": self.stream, "shard": self.number, "error": reason})
+        self._waits(reason)
+
+    def _waits(self, reason: str) -> None:
         self.waiting, self.beaten = reason, time.monotonic()
-        if self._ending.wait(seconds):
-            raise Ended

@@ -86,4 +86,5 @@ def _weather(weather: pd.DataFrame) -> pd.DataFrame:
 
 
 def _micros(times: pd.Series) -> pd.Series:
-    return times.dt.tz_localize(None).astype("datetime64[us]").astype("int64")
+    found: pd.Series = times.dt.tz_localize(None).astype("datetime64[us]").astype("int64")
+    return found

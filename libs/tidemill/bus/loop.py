@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
@@ -28,6 +28,7 @@ from tidemill.bus.intake import grouped, intake
 from tidemill.bus.keeper import DRAIN, Keeper
 from tidemill.bus.limit import DeadShare
 from tidemill.bus.pace import Pace
+from tidemill.bus.patience import Patience, Stopped
 from tidemill.bus.producer import gapless
 from tidemill.bus.running import Running, Shard, with_sidecars
 from tidemill.bus.snapshot import shelf
@@ -44,18 +45,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Answer = TypeVar("Answer")
-
 PATIENCE: Final = 120.0
-"""Seconds to wait for something that is away, within the 300 after which the group would give the partitions to another."""
+"""Seconds to wait for something that is away, within the 300 after which the group would give the partitions to another; then it is
+the supervisor's turn.
+"""
 CHORES: Final = 0.25
 """Seconds between looks at lag and snapshots."""
 FIRST: Final = 1_000
 """Records after which all that is loaded or compiled on first use is there."""
-
-
-class _Stopped(Exception):
-    """The process was asked to end while it waited."""
 
 
 def run(
@@ -104,6 +101,7 @@ class Loop(Generic[State]):
         self._schemas = Registry(settings.schema_registry)
         self._keeper = Keeper[State](self._consumer, self._sender, pace)
         self._dead = DeadShare(settings.dead_share)
+        self._patiently = Patience(self.running.stop, self._waiting, 0.05, 2.0, PATIENCE)
         self._chores_at, self._first = 0.0, FIRST
 
     def go(self) -> None:
@@ -130,7 +128,7 @@ class Loop(Generic[State]):
                     self._take(topic, partition, group, (polled, began))
                 self.running.answer()
                 self._chores()
-        except _Stopped:
+        except Stopped:
             pass
 
     def _take(self, topic: str, partition: int, messages: list[Message], moments: tuple[int, int]) -> None:
@@ -167,7 +165,7 @@ class Loop(Generic[State]):
         while not self._sender.ready(CHORES):
             self.health.beat()
             if self.running.stop.is_set():
-                raise _Stopped
+                raise Stopped
 
     def _settle(self, records: int) -> None:
         if 0 < self._first <= records:
@@ -245,21 +243,10 @@ class Loop(Generic[State]):
         for place in partitions:
             self._workers.pop((place.topic.partition(".")[2], place.partition), None)
 
-    def _patiently(self, action: Callable[[], Answer]) -> Answer:
-        """The action's result, tried again while something is away; Transient after two minutes, and the supervisor's turn."""
-        until, pause = time.monotonic() + PATIENCE, 0.05
-        while True:
-            try:
-                return action()
-            except Transient as error:
-                if time.monotonic() > until:
-                    raise
-                self.health.state = "waiting"
-                metrics.RETRIES.inc()
-                log.warning("waiting", extra={"why": str(error)})
-            if self.running.stop.wait(pause):
-                raise _Stopped
-            pause = min(2 * pause, 2.0)
+    def _waiting(self, why: str, _: float) -> None:
+        self.health.state = "waiting"
+        metrics.RETRIES.inc()
+        log.warning("waiting", extra={"why": why})
 
 
 def _places(worker: Worker[Any], names: frozenset[str]) -> list[TopicPartition]:

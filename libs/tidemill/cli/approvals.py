@@ -90,10 +90,12 @@ def keygen(
     name: Annotated[str, typer.Argument(help="Your name.")],
     out: Annotated[Path, typer.Option(help="Folder for the private key; outside of any repository.")],
     group: Annotated[str, typer.Option(help="The group that will pin the public key.")],
-    trust_dir: Annotated[Path, typer.Option(help="The pinned keys' folder.")],
+    trust_dir: Annotated[Path | None, typer.Option(help="The pinned keys' folder. Default: the one that the services use.")] = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Make a key pair; services trust it once the public key is pinned and they were started again."""
-    secret, public = keys.generate(name, out, trust_dir / group)
+    pinned = trust_dir or Settings.load(data_dir).trust_dir
+    secret, public = keys.generate(name, out, pinned / group)
     typer.echo(f"private key: {secret}\npublic key:  {public}")
 
 

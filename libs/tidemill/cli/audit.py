@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -17,18 +18,31 @@ from tidemill.settings import Settings
 from tidemill.trust import audit
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+_HASH = re.compile("[0-9a-f]{64}")
 File = Annotated[Path | None, typer.Option("--file", help="An exported chain instead of the topic: needs no server.")]
 
 
 @app.command()
-def verify(data_dir: DataDir = None, file: File = None) -> None:
-    """Recompute every link. Exit code 1, and the first broken link, where the chain does not hold."""
+def verify(
+    data_dir: DataDir = None,
+    file: File = None,
+    expect: Annotated[
+        str | None, typer.Option(help="The last hash of an earlier `verify`: a chain that has lost it was cut off or made anew.")
+    ] = None,
+) -> None:
+    """Recompute every link. Exit code 1, and the first broken link, where the chain does not hold.
+
+    Note the last hash somewhere else, and expect it the next time: only so a chain cannot be cut off, or made anew as a whole, unseen.
+    """
+    if expect is not None and not _HASH.fullmatch(expect):
+        raise typer.BadParameter(f"{expect!r} is no hash: `verify` prints one of 64 hexadecimal digits")
     entries = _entries(data_dir, file)
     if file and not entries:
         raise Refused("empty-chain", f"{file} holds no link")
     count = audit.verify(entries)
+    expected = f"; the expected one is link {audit.number_of(entries, expect)}" if expect else ""
     last = f", the last one {entries[-1].hash}" if entries else ""
-    typer.echo(f"{count} links hold{last}")
+    typer.echo(f"{count} links hold{last}{expected}")
 
 
 @app.command("list")

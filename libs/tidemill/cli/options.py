@@ -20,6 +20,10 @@ class Output(StrEnum):
 
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where this installation keeps its state. Default: ./.tidemill")]
+CheckedDataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="As for every command. This one checks it with the other settings, and uses nothing in it."),
+]
 AsOutput = Annotated[Output, typer.Option("--output", "-o", help="text for people, json for programs")]
 
 

@@ -21,17 +21,18 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from tidemill.cli import tables
-from tidemill.cli.options import AsOutput, DataDir, Output
+from tidemill.cli.options import AsOutput, CheckedDataDir, DataDir, Output
 from tidemill.errors import Refused
 from tidemill.settings import Settings
 from tidemill.stack.services import BY_NAME, SERVICES, Service
-from tidemill.stack.state import Running, State
+from tidemill.stack.state import Running, RunsAlready, State
 
 _LOGS = ("kafka", "postgres", "schema-registry", "supervisor", *BY_NAME)
 
 
-def fetch() -> None:
-    """Fetch Kafka and the schema registry, verify and unpack them; nothing needs a network afterwards."""
+def fetch(data_dir: CheckedDataDir = None) -> None:
+    """Fetch Kafka and the schema registry into the user's cache, for all installations; nothing needs a network afterwards."""
+    Settings.given(data_dir)
     _fetch(Console(stderr=True))
 
 
@@ -73,16 +74,17 @@ def down(data_dir: DataDir = None) -> None:
 
 def status(data_dir: DataDir = None, output: AsOutput = Output.text) -> None:
     """Show addresses, and each service's state, pid, lag and URL. Exit code 1 when no stack runs."""
-    state = State.read(Settings.given(data_dir).data_dir)
-    if state is None or not state.runs:
+    written = State.read(Settings.given(data_dir).data_dir)
+    state = written if written and written.runs else None
+    services = {name: _service(running) for name, running in state.services.items()} if state else {}
+    if output is Output.json:
+        said = {name: getattr(state, name, None) for name in ("kafka", "schema_registry", "postgres", "phase")}
+        typer.echo(json.dumps(said | {"services": services}, indent=2))
+    elif state:
+        _print_status(state, services)
+    if state is None:
         typer.echo("no stack runs here; `tidemill up` starts one", err=True)
         raise typer.Exit(1)
-    services = {name: _service(running) for name, running in state.services.items()}
-    if output is Output.json:
-        said = {"kafka": state.kafka, "schema_registry": state.schema_registry, "postgres": state.postgres}
-        typer.echo(json.dumps(said | {"phase": state.phase, "services": services}, indent=2))
-        return
-    _print_status(state, services)
 
 
 def logs(
@@ -130,7 +132,7 @@ def _up_detached(data_dir: Path, wanted: list[Service]) -> None:
     """Start the supervisor as a process of its own, and tell what it tells until all is ready; Ctrl-C before that ends it."""
     state, log = State.read(data_dir), data_dir / "logs" / "supervisor.log"
     if state is not None and state.runs:
-        raise Refused("runs-already", f"a stack runs already in {data_dir}; `tidemill down` ends it")
+        raise RunsAlready(data_dir)
     log.parent.mkdir(parents=True, exist_ok=True)
     services = ["--only", ",".join(service.name for service in wanted)] if wanted else ["--no-services"]
     command = [sys.executable, "-m", "tidemill.cli.main", "up", "--data-dir", str(data_dir), *services]

@@ -10,17 +10,20 @@ import typer
 from rich.console import Console
 
 from tidemill.cli import tables
-from tidemill.cli.options import AsOutput, Output
+from tidemill.cli.options import AsOutput, CheckedDataDir, Output
 from tidemill.features.vector import vector_schema
+from tidemill.settings import Settings
 from tidemill.spec import Bundle, SpecErrors, format_duration, load, slide
 from tidemill.spec.checks import feature_names
 
 
 def validate(
     folder: Annotated[Path, typer.Argument(help="The use case: stream.yaml, models/*.yaml and the schemas they name.")],
+    data_dir: CheckedDataDir = None,
     output: AsOutput = Output.text,
 ) -> None:
     """Check a use case's files and show what is inferred."""
+    Settings.given(data_dir)
     try:
         bundle = load(folder)
     except SpecErrors as errors:

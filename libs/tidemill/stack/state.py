@@ -8,7 +8,16 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, Field
 
+from tidemill.errors import Refused
+
 FILE = "state.json"
+
+
+class RunsAlready(Refused):
+    """The data directory has a stack."""
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__("runs-already", f"a stack runs already in {data_dir}; `tidemill down` ends it")
 
 
 class Running(BaseModel):

@@ -22,7 +22,7 @@ from tidemill.stack import kafka, outside, postgres, registry, services
 from tidemill.stack.child import Child, StartFailed, free_port
 from tidemill.stack.contracts import ensure_contracts
 from tidemill.stack.services import Service
-from tidemill.stack.state import Running, State
+from tidemill.stack.state import Running, RunsAlready, State
 
 Tell = Callable[[str], object]
 SERVICES_END, PARTS_END = 4.5, 8.0
@@ -266,12 +266,12 @@ def _gone(state: State, patience: float) -> bool:
 
 @contextlib.contextmanager
 def _alone(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory for one supervisor; the lock goes with its process, however it ends."""
+    """Hold the data directory for one supervisor, or raise RunsAlready; the lock goes with its process, however it ends."""
     with (data_dir / "lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StartFailed(f"a stack runs already in {data_dir}; `tidemill down` ends it") from None
+            raise RunsAlready(data_dir) from None
         yield
 
 

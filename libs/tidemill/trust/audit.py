@@ -1,6 +1,6 @@
 """The audit chain: each link holds the hash of the one before, so that no link can be changed or left out unseen. Pure.
 
-That the newest links were cut off, or all of them made anew, only shows beside the last hash as somebody else has kept it.
+That the newest links were cut off, or all of them made anew, only shows beside the last hash as somebody else has kept it: `number_of`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,14 @@ def digest(entry: AuditAppended) -> str:
     """SHA-256 of the canonical JSON of everything in the link but its own hash."""
     content = json.dumps(entry.model_dump(exclude={"hash"}), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def number_of(entries: Iterable[AuditAppended], noted: str) -> int:
+    """The number of the link whose hash was noted earlier; Refused when a chain that holds by itself has it no more."""
+    for entry in entries:
+        if entry.hash == noted:
+            return entry.number
+    raise Refused("other-chain", f"no link has the hash {noted}: links were cut off since it was noted, or the chain was made anew")
 
 
 def verify(entries: Iterable[AuditAppended]) -> int:

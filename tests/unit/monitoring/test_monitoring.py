@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
+import sys
 from collections.abc import Iterator
 from functools import cache
 
@@ -12,7 +14,7 @@ import pytest
 
 from services.monitoring.fold import Monitoring
 from tests.unit.serving import scene
-from tests.unit.serving.scene import SWITCHES, WINDOW, Trust, features, pairs, serve
+from tests.unit.serving.scene import EVENTS, SWITCHES, WINDOW, Trust, features, pairs, serve
 from tidemill.bus.fold import Batch
 from tidemill.errors import Rejected
 from tidemill.events import wire
@@ -31,8 +33,11 @@ def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
 class Inputs:
     """The three topics that monitoring reads."""
 
-    def __init__(self, trust: Trust, specs: dict[int, Bundle] | None = None, switches: tuple[int, int] = SWITCHES) -> None:
-        self.features = features({switches[0]: trust.switch(1, 1), switches[1]: trust.switch(2, 2), **(specs or {})})
+    def __init__(
+        self, trust: Trust, specs: dict[int, Bundle] | None = None, switches: tuple[int, int] = SWITCHES, count: int = EVENTS
+    ) -> None:
+        turns = {switches[0]: trust.switch(1, 1), switches[1]: trust.switch(2, 2), **(specs or {})}
+        self.features = features(turns, count=count)
         said = serve(self.features, trust, itertools.repeat(10**6))
         self.predictions, self.shadows = pairs(said["predictions"]), pairs(said["shadows"])
 
@@ -148,6 +153,38 @@ def test_neither_arrival_nor_batch_size_nor_a_restart_changes_what_is_said(trust
     cut = watch(shuffled(inputs(trust).topics(size), seed), trust, reload=seed % 2 == 1)
     for kind in scene.CONTROL_IDS:
         assert [event for event in cut if isinstance(event, kind)] == [event for event in whole if isinstance(event, kind)]
+
+
+@pytest.mark.parametrize("first_topic", range(3))
+def test_no_python_call_is_made_per_event(trust: Trust, first_topic: int) -> None:
+    """Windows, alerts and batches are the same few however many events are in them, and whichever topic comes last."""
+
+    def calls(times: int) -> int:
+        first, second = SWITCHES
+        fold, made = Monitoring(scene.Schemas(), scene.Store(), trust.ring, "code"), 0
+        state = fold.initial("small", 0)
+        topics = Inputs(trust, switches=(times * first, times * second), count=times * EVENTS).topics(10**6)
+        order = topics[first_topic:] + topics[:first_topic]
+
+        def count_calls(_: object, kind: str, __: object) -> None:
+            nonlocal made
+            made += kind == "call"
+
+        gc.disable()  # others hook Python functions into the collector
+        try:
+            for batch in itertools.chain(*order):
+                sys.setprofile(count_calls)
+                try:
+                    fold.prepare(state, batch)
+                    state, _ = fold.step(state, batch)
+                finally:
+                    sys.setprofile(None)
+        finally:
+            gc.enable()
+        return made
+
+    calls(1)
+    assert abs(calls(10) - calls(1)) < EVENTS // 2
 
 
 def test_state_is_plain_arrays(trust: Trust) -> None:

@@ -73,15 +73,15 @@ def _bundle(views: dict[str, Any], alerts: dict[str, Any] = ALERT) -> Bundle:
 
 
 @cache
-def events() -> tuple[Event, ...]:
-    """Asks and their answers some time later, one each half minute."""
+def events(count: int = EVENTS) -> tuple[Event, ...]:
+    """Asks and their answers some time later: one each half minute, or so many more or fewer in the same time."""
     rng, found = np.random.default_rng(5), []
-    for n in range(1, EVENTS + 1):
-        at = n * MINUTE // 2
+    for n in range(1, count + 1):
+        at = n * EVENTS * MINUTE // (2 * count)
         about = max(1, n - int(rng.integers(1, 40)))
         source = "asks" if n % 2 else "tells"
         identity = f"q{n}" if source == "asks" else f"q{about - (about + 1) % 2}"
-        x = None if rng.random() < 0.1 else float(rng.normal(0, 10) + (n > 300) * 8)
+        x = None if rng.random() < 0.1 else float(rng.normal(0, 10) + (n > count // 2) * 8)
         row = {"id": identity, "who": str(rng.choice(["a", "b"])), "x": x, "loud": True, "y": float(rng.normal()), "about": None}
         found.append(Event(n, source, identity, at, at, row))
     return tuple(found)
@@ -132,13 +132,13 @@ class Trust:
         )  # fmt: skip
 
 
-def features(turns: dict[int, ModelSwitched | Bundle], ended: bool = True) -> list[tuple[bytes | None, bytes]]:
+def features(turns: dict[int, ModelSwitched | Bundle], ended: bool = True, count: int = EVENTS) -> list[tuple[bytes | None, bytes]]:
     """`features.small`: switches and further specs stand before the event with their number."""
-    found = small.records(bundle(), list(events()), ended)
+    found = small.records(bundle(), list(events(count)), ended)
     for number, turn in sorted(turns.items(), reverse=True):
         kind, said = (log.SPEC_ADOPTED, adopted(turn)) if isinstance(turn, Bundle) else (log.MODEL_SWITCHED, turn)
         value = wire.frame(small.IDS[said.full_name()], wire.datum(said))
-        found.insert(number, (kind, 255, events()[number - 1].known, None, value))
+        found.insert(number, (kind, 255, events(count)[number - 1].known, None, value))
     return small.fold(found, itertools.repeat(100))
 
 

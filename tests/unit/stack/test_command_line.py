@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tidemill.cli.main import COMMANDS
+from tidemill.stack.state import Running, State
 
 HEAVY = ("pandas", "polars", "numba", "sklearn", "xgboost", "faust", "jgo")
 
@@ -42,6 +46,50 @@ def test_usage_is_two_and_failure_is_one(tmp_path: Path) -> None:
     assert failed.returncode == 1
     assert "surfing: services are ingest" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize("command", ["fetch", "validate .", "status"])
+def test_a_command_that_needs_no_stack_refuses_wrong_settings_too(command: str, tmp_path: Path) -> None:
+    (tmp_path / "tidemill.toml").write_text('kafak = "127.0.0.1:9092"\n')
+    said = tidemill(*command.split(), "--data-dir", "data", cwd=tmp_path)
+    assert (said.returncode, said.stdout) == (1, "")
+    assert "did you mean 'kafka'?" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "pinned_in"),
+    [([], "infra/trust"), (["--data-dir", "data"], "its-own"), (["--data-dir", "data", "--trust-dir", "other"], "other")],
+)
+def test_a_key_is_pinned_where_the_services_of_the_data_directory_look(words: list[str], pinned_in: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    State(supervisor=Running.of(os.getpid()), trust_dir="its-own").write(tmp_path / "data")
+    said = tidemill("approvals", "keygen", "ann", "--group", "g", "--out", "private", *words, cwd=tmp_path)
+    assert said.returncode == 0
+    assert (tmp_path / pinned_in / "g" / "ann.pub").exists()
+
+
+NOTHING = {"kafka": None, "schema_registry": None, "postgres": None, "phase": None, "services": {}}
+
+
+def test_a_stack_that_does_not_run_is_told_in_the_shape_of_one_that_does(tmp_path: Path) -> None:
+    (tmp_path / "ended").mkdir()
+    ended = Running.of(os.getpid()).model_copy(update={"started": 1.0})
+    State(supervisor=ended, kafka="127.0.0.1:1", phase="ready", services={"ingest": ended}).write(tmp_path / "ended")
+    for data_dir in ("never", "ended"):
+        said = tidemill("status", "--output", "json", "--data-dir", data_dir, cwd=tmp_path)
+        assert (said.returncode, json.loads(said.stdout)) == (1, NOTHING)
+        assert "`tidemill up` starts one" in said.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["--detach"]])
+def test_a_second_stack_in_a_data_directory_is_refused(words: list[str], tmp_path: Path) -> None:
+    """This process holds the directory as a supervisor does."""
+    State(supervisor=Running.of(os.getpid())).write(tmp_path)
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        said = tidemill("up", "--no-services", "--data-dir", str(tmp_path), *words, cwd=tmp_path)
+    assert said.returncode == 1
+    assert f"runs-already: a stack runs already in {tmp_path}; `tidemill down` ends it" in said.stderr
 
 
 def test_a_part_without_a_log_is_told_which_parts_have_one(tmp_path: Path) -> None:

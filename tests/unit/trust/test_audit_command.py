@@ -13,25 +13,64 @@ from tidemill.events.governance import AuditAppended
 from tidemill.trust import audit
 
 
-@pytest.fixture
-def chain(tmp_path: Path) -> Path:
+def made(file: Path, count: int, reason: str = "fine") -> Path:
     links: list[AuditAppended] = []
-    for number in range(4):
-        links.append(audit.link(links[-1] if links else None, number, "decision-signed", f"p{number}", "e", {"reason": "fine"}))
-    file = tmp_path / "chain.jsonl"
+    for number in range(count):
+        links.append(audit.link(links[-1] if links else None, number, "decision-signed", f"p{number}", "e", {"reason": reason}))
     file.write_text("".join(link.model_dump_json() + "\n" for link in links))
     return file
 
 
-def verify(file: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tidemill.cli.main", "audit", "verify", "--file", str(file)]
+@pytest.fixture
+def chain(tmp_path: Path) -> Path:
+    return made(tmp_path / "chain.jsonl", 4)
+
+
+def hashes(chain: Path) -> list[str]:
+    return [json.loads(line)["hash"] for line in chain.read_text().splitlines()]
+
+
+def verify(file: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tidemill.cli.main", "audit", "verify", "--file", str(file), *words]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_a_whole_chain_holds(chain: Path) -> None:
-    last = json.loads(chain.read_text().splitlines()[-1])["hash"]
     done = verify(chain)
-    assert (done.returncode, done.stdout) == (0, f"4 links hold, the last one {last}\n")
+    assert (done.returncode, done.stdout) == (0, f"4 links hold, the last one {hashes(chain)[-1]}\n")
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_chain_that_has_grown_since_a_hash_was_noted_still_has_it(chain: Path, number: int) -> None:
+    noted = hashes(chain)
+    done = verify(chain, "--expect", noted[number])
+    assert (done.returncode, done.stdout) == (0, f"4 links hold, the last one {noted[-1]}; the expected one is link {number}\n")
+
+
+@pytest.mark.parametrize(
+    ("count", "reason"), [(3, "fine"), (4, "another"), (9, "another")], ids=["cut off", "made anew", "made anew and longer"]
+)
+def test_a_whole_chain_without_the_noted_hash_is_refused(chain: Path, count: int, reason: str) -> None:
+    noted = hashes(chain)[-1]
+    other = made(chain, count, reason)
+    assert verify(other).returncode == 0, "by itself it holds"
+    done = verify(other, "--expect", noted)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"other-chain: no link has the hash {noted}: links were cut off" in done.stderr
+
+
+def test_a_broken_chain_is_refused_though_it_has_the_noted_hash(chain: Path) -> None:
+    noted = hashes(chain)[-1]
+    chain.write_text(chain.read_text().replace("fine", "odd", 1))
+    done = verify(chain, "--expect", noted)
+    assert (done.returncode, "link 0 was changed" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("noted", ["", "4d2", "g" * 64])
+def test_what_is_no_hash_is_not_taken_for_a_missing_one(chain: Path, noted: str) -> None:
+    done = verify(chain, "--expect", noted)
+    told = " ".join(done.stderr.replace("│", " ").split())  # the box that usage errors are told in
+    assert (done.returncode, "64 hexadecimal digits" in told) == (2, True), done.stderr
 
 
 @pytest.mark.parametrize(

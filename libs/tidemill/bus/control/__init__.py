@@ -14,9 +14,10 @@ Killed at any moment, each event has its effect exactly once: the transaction ho
 state, and what is to be said; a relay sends that in order, and hearers know a record sent twice by its id.
 """
 
-from tidemill.bus.control.engine import Engine, Stopped
+from tidemill.bus.control.engine import Engine
 from tidemill.bus.control.run import Sidecar, run
 from tidemill.bus.control.service import ControlService, Due, Handler, Meta, Parked, Saying, Timer, ToStream, Transaction
+from tidemill.bus.patience import Stopped
 
 __all__ = [
     "ControlService",

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import faust
 
-from tidemill.bus.control.engine import Stopped
+from tidemill.bus.patience import Stopped
 from tidemill.events.dead import Record
 from tidemill.settings import Settings
 

@@ -6,7 +6,8 @@ import threading
 import time
 
 from tidemill.bus.control import journal
-from tidemill.bus.control.engine import Engine, Stopped
+from tidemill.bus.control.engine import Engine
+from tidemill.bus.patience import Stopped
 
 _LOOK_AGAIN = 1.0
 """Seconds: the wall clock may be set."""

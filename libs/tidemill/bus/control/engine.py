@@ -19,6 +19,7 @@ from psycopg_pool import ConnectionPool
 from tidemill.bus.control import journal, spans
 from tidemill.bus.control.service import ControlService, Due, Meta, Parked, Saying, Timer, ToStream, Transaction
 from tidemill.bus.control_client import topic_name
+from tidemill.bus.patience import Patience, Stopped
 from tidemill.errors import Rejected, Transient
 from tidemill.events import envelope, wire
 from tidemill.events.base import Event
@@ -56,10 +57,6 @@ class Watch(Protocol):
         """Something is away for now."""
 
 
-class Stopped(Exception):
-    """The service ends; the event is taken again in its next life."""
-
-
 class Engine:
     """Runs a service's handlers, each in a transaction with all its traces. Safe for threads; one transaction at a time."""
 
@@ -69,6 +66,7 @@ class Engine:
         self.service, self.pool = service, pool
         self.said, self.planned = threading.Event(), threading.Event()
         self._registry, self._watch, self._stop = registry, watch, stop
+        self._patiently = Patience(stop, self._waiting, _PAUSE, _LONGEST_PAUSE, away=(Transient, OperationalError))
         self._version = version("tidemill")
 
     def take_in_order(self, record: Record, between: Between) -> None:
@@ -111,21 +109,16 @@ class Engine:
 
     def persist(self, attempt: Callable[[], T]) -> T:
         """Try until what is away has come back; raises Stopped at the service's end."""
-        pause = _PAUSE
-        while True:
-            try:
-                return attempt()
-            except (Transient, OperationalError) as error:
-                self._watch.waiting(str(error))
-                log.warning("waiting", extra={"service": self.service.name, "why": str(error).strip(), "seconds": pause})
-            if self._stop.wait(pause):
-                raise Stopped
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        return self._patiently(attempt)
 
     def check(self) -> None:
         """Raise Stopped at the service's end."""
         if self._stop.is_set():
             raise Stopped
+
+    def _waiting(self, why: str, seconds: float) -> None:
+        self._watch.waiting(why)
+        log.warning("waiting", extra={"service": self.service.name, "why": why.strip(), "seconds": seconds})
 
     def _following(self, topic: str, partition: int) -> int | None:
         with self.pool.connection() as connection:

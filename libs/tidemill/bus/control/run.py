@@ -17,12 +17,13 @@ from tidemill import telemetry
 from tidemill.bus.control import journal
 from tidemill.bus.control.agents import Agents, die
 from tidemill.bus.control.clock import Clock
-from tidemill.bus.control.engine import Engine, Stopped
+from tidemill.bus.control.engine import Engine
 from tidemill.bus.control.places import Places
 from tidemill.bus.control.relay import Relay
 from tidemill.bus.control.service import ControlService
 from tidemill.bus.control.watch import Observed
 from tidemill.bus.control_client import topic_name
+from tidemill.bus.patience import Stopped
 from tidemill.events.registry import Registry
 from tidemill.settings import Settings
 

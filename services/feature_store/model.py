@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tidemill.features.labels import Join
-from tidemill.features.plan import Plan, TablePlan
+from tidemill.features.plan import Plan
 from tidemill.features.tables import Table
 
 
@@ -28,13 +28,6 @@ class State:
         """Follow another spec: views and labels that did not change keep their state, others begin empty."""
         tables = {table.plan.identity: table for table in self.tables}
         joins = {join.plan.identity: join for join in self.joins}
-        self.tables = [_kept(tables.get(one.identity), one) for one in plan.tables]
+        self.tables = [tables[one.identity].under(one) if one.identity in tables else Table.empty(one) for one in plan.tables]
         self.joins = [joins.get(one.identity) or Join.empty(one) for one in plan.labels]
         self.plan, self.content = plan, content
-
-
-def _kept(table: Table | None, plan: TablePlan) -> Table:
-    if table is None:
-        return Table.empty(plan)
-    table.plan = plan  # names and the order of features may differ
-    return table

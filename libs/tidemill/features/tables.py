@@ -38,6 +38,11 @@ class Table:
         )
         return cls(plan, rings)
 
+    def under(self, plan: TablePlan) -> Table:
+        """The same state under a plan of the same identity, whose features may have other names, windows and order."""
+        self.rings.entities["read_at"] = kernels.NEVER
+        return Table(plan, self.rings._replace(closed=np.zeros((self.room, len(plan.layout.aggs), 3))))
+
     def fold(
         self,
         key: npt.NDArray[np.uint64],

@@ -190,6 +190,30 @@ def test_a_new_spec_keeps_the_state_of_views_that_did_not_change() -> None:
     assert [(float(row["kept__n__1h"]), float(row["added__n__1h"])) for row in newer] == [(3.0, 0.0), (4.0, 1.0), (5.0, 2.0)]
 
 
+def test_a_state_is_read_as_the_new_specs_features_want_it() -> None:
+    def view(*features: tuple[str, str]) -> dict[str, Any]:
+        return {
+            "source": "asks",
+            "entity": "who",
+            "features": {f"{agg}{n}": {"agg": agg, "of": "x", "over": [over]} for n, (agg, over) in enumerate(features)},
+        }
+
+    first = small.bundle({"v": view(("sum", "24h"), ("mean", "7d"))})
+    second = small.bundle({"v": view(("mean", "7d"), ("mean", "24h"), ("sum", "7d"))})
+    assert first.stream.views.keys() == second.stream.views.keys()
+    log = [
+        Event(n, "asks", f"q{n}", n * HOUR // 2, n, {"who": "a", "x": float(n), "loud": True, "id": f"q{n}"}) for n in range(1, 200)
+    ]
+    found = small.records(first, log[:150]) + small.records(second, log[150:])
+    out = small.parsed(second, small.fold(found, itertools.repeat(100))[151:])
+    for (_, row), event in zip(out, log[150:], strict=True):
+        wanted = [
+            brute.value(log, event, "asks", "who", agg, VALUES["x"], WINDOWS[over], 7 * DAY, HOUR)[0]
+            for agg, over in (("mean", "7d"), ("mean", "24h"), ("sum", "7d"))
+        ]
+        assert [float(row["v__mean0__7d"]), float(row["v__mean1__24h"]), float(row["v__sum2__7d"])] == pytest.approx(wanted)
+
+
 @pytest.mark.parametrize("count", [200, 2000])
 def test_a_step_makes_no_python_call_per_event(count: int) -> None:
     assert _calls(count) < 1500

@@ -25,9 +25,9 @@ class State:
     joins: list[Join] = field(default_factory=list)
 
     def adopt(self, plan: Plan, content: str) -> None:
-        """Follow another spec: views and labels that did not change keep their state, others begin empty."""
+        """Follow another spec: views that did not change keep their state, others begin empty; who waits for a model's label goes on."""
         tables = {table.plan.identity: table for table in self.tables}
-        joins = {join.plan.identity: join for join in self.joins}
+        joins = {join.plan.model: join for join in self.joins}
         self.tables = [tables[one.identity].under(one) if one.identity in tables else Table.empty(one) for one in plan.tables]
-        self.joins = [joins.get(one.identity) or Join.empty(one) for one in plan.labels]
+        self.joins = [joins[one.model].under(one) if one.model in joins else Join.empty(one) for one in plan.labels]
         self.plan, self.content = plan, content

@@ -181,7 +181,6 @@ def _label_events(label: LabelPlan, plan: Plan, batch: Batch, stretch: I8, sourc
             rows["id_hash"][place] = hash64_many([batch.keys[i] for i in events.index.tolist()])
         else:
             rows["label"][place] = events.value(label.value)
-    rows["kind"][rows["key"] == 0] = 0
     for at in np.flatnonzero(head["kind"] == log.PROGRESSED).tolist():
         if _record(_PROGRESSED, batch.values[begin + at])["ended"]:
             rows["kind"][at] = labels.ENDED

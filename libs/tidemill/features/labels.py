@@ -1,7 +1,8 @@
 """The label join: triggers wait for their label; a label finds its trigger, a trigger its early label, or time runs out.
 
 Entries (a waiting trigger, or a label that came first) stand in a ring in log order. A table maps the match key to the first and
-last entry of its chain; chains link forward. Every entry ends exactly once: joined, expired, or ended with its source.
+last entry of its chain; chains link forward. Every entry ends exactly once: joined, expired, or ended with its source. A trigger
+without a key waits like any other, and no label finds it.
 """
 
 from __future__ import annotations
@@ -127,7 +128,9 @@ def join(begin, events, within, ring, bounds, keys, heads, tails, out, made):  #
             if entry["state"] == TRIGGER:
                 made = _emit(out, made, i, SOURCE_ENDED if event["kind"] == ENDED else EXPIRED, entry, np.nan)
             _pop(ring, bounds, keys, heads, tails)
-        if event["kind"] == TRIGGER or event["kind"] == LABEL:
+        if event["kind"] == TRIGGER and event["key"] == np.uint64(0):
+            _push(ring, bounds, keys, heads, tails, event, TRIGGER)
+        elif event["kind"] == TRIGGER or (event["kind"] == LABEL and event["key"] != np.uint64(0)):
             made = _meet(i, event, ring, bounds, keys, heads, tails, out, made)
     return events.shape[0], made
 
@@ -205,6 +208,18 @@ class Join:
         fresh._put(arrays["entries"], int(arrays["bounds"][0]))
         return fresh
 
+    def under(self, plan: LabelPlan) -> Join:
+        """The same triggers waiting by another rule for the same model's label.
+
+        What a label said by the old rule is forgotten. Where the key is another one, those that wait have none.
+        """
+        arrays = self.arrays()
+        if (plan.source, plan.value.text, plan.match) != (self.plan.source, self.plan.value.text, self.plan.match):
+            arrays["entries"]["state"][arrays["entries"]["state"] == LABEL] = 0
+        if (plan.trigger_source, plan.match) != (self.plan.trigger_source, self.plan.match):
+            arrays["entries"]["key"] = 0
+        return Join.restore(plan, arrays, len(self.ring))
+
     def _grow(self) -> None:
         """Twice the room."""
         grown = Join.empty(self.plan, 2 * len(self.ring))
@@ -217,9 +232,12 @@ class Join:
         self.bounds[:] = begin, begin + len(entries)
         numbers = np.arange(begin, begin + len(entries))
         self.ring[numbers % len(self.ring)] = entries
+        self.ring["next"] = -1
         for number in numbers[entries["state"] != 0].tolist():
             key = entries["key"][number - begin]
             at = _slot(self.keys, self.heads, key)
             if self.heads[at] < 0:
                 self.keys[at], self.heads[at] = key, number
+            else:
+                self.ring["next"][self.tails[at] % len(self.ring)] = number
             self.tails[at] = number

@@ -98,11 +98,6 @@ class LabelPlan:
     value: Expression
     within: int
 
-    @property
-    def identity(self) -> tuple[object, ...]:
-        """What decides the join's state, and nothing else."""
-        return self.model, self.trigger_source, self.source, self.times, self.match, self.value.text, self.within
-
 
 @dataclass(frozen=True)
 class Plan:

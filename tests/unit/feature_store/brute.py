@@ -124,6 +124,9 @@ def joined(
                 early.remove(oldest)
         key = event.row.get(match)
         if key is None:
+            if event.source == trigger_source:
+                waiting.append(event)
+                pending.append(event)
             continue
         if event.source == trigger_source:
             first = [other for other in early if other.row[match] == key]

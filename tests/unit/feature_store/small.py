@@ -44,7 +44,7 @@ IDS = {
 NAMES = {number: name for name, number in IDS.items()}
 
 
-def bundle(views: dict[str, Any], within: str = "1h") -> Bundle:
+def bundle(views: dict[str, Any], within: str = "1h", match: str = "id", value: str = "y > 0") -> Bundle:
     """The stream with these views, and one model whose label is `tells.y > 0` about the ask."""
     source = {"id": "id", "time": "at"}
     stream = StreamSpec.model_validate(
@@ -57,7 +57,7 @@ def bundle(views: dict[str, Any], within: str = "1h") -> Bundle:
     model = ModelSpec.model_validate(
         {
             "version": 1, "model": "m", "owner": "us", "trigger": "small.ask", "task": "binary", "features": {"event": ["x"]},
-            "label": {"source": "tells", "match": "id", "value": "y > 0", "within": within}, "approval": {"approvers": ["g"]},
+            "label": {"source": "tells", "match": match, "value": value, "within": within}, "approval": {"approvers": ["g"]},
         }
     )  # fmt: skip
     return Bundle(stream=stream, models={"m": model}, schemas=SCHEMAS, ids=IDS)

@@ -28,6 +28,9 @@ VALUES: dict[str, Any] = {
     "x * 2 + 1": lambda row: None if row["x"] is None else row["x"] * 2 + 1,
 }
 
+COUNTS: dict[str, Any] = {"source": "asks", "entity": "who", "features": {"n": {"agg": "count", "over": ["1h"]}}}
+"""A view."""
+
 names = st.sampled_from(["a", "b", "c", None])
 numbers = st.none() | st.floats(-1e6, 1e6) | st.sampled_from([0.0, 1.0, -1.0])
 
@@ -128,9 +131,9 @@ def test_the_size_of_a_batch_changes_no_bit(log: list[Event], chosen: dict[str, 
 
 
 @settings(max_examples=150)
-@given(events(), st.sampled_from(["5m", "1h", "2d"]), st.booleans())
-def test_every_trigger_is_joined_or_unlabelled_once_and_in_order(log: list[Event], within: str, ended: bool) -> None:
-    spec = small.bundle({"v": {"source": "asks", "entity": "who", "features": {"n": {"agg": "count", "over": ["1h"]}}}}, within)
+@given(events(), st.sampled_from(["5m", "1h", "2d"]), st.sampled_from(["id", "who"]), st.booleans())
+def test_every_trigger_is_joined_or_unlabelled_once_and_in_order(log: list[Event], within: str, match: str, ended: bool) -> None:
+    spec = small.bundle({"v": COUNTS}, within, match)
     out = small.parsed(spec, small.fold(small.records(spec, log, ended), itertools.repeat(3)))
     reasons = ["expired", "source_ended", "null_label"]
     found = [
@@ -145,15 +148,45 @@ def test_every_trigger_is_joined_or_unlabelled_once_and_in_order(log: list[Event
         return None if row["y"] is None else float(row["y"] > 0)
 
     length = {"5m": 5 * MINUTE, "1h": HOUR, "2d": 2 * DAY}[within]
-    expected = brute.joined(log, "asks", "tells", "id", label, length, ended)
+    expected = brute.joined(log, "asks", "tells", match, label, length, ended)
     closing = len(log) + 1
     expected = [(what, trigger, closing if what == "source_ended" else by, said) for what, trigger, by, said in expected]
     assert sorted(found) == sorted(expected)
     assert [by for _, _, by, _ in found] == sorted(by for _, _, by, _ in found)
 
 
+@pytest.mark.parametrize("reload", [False, True])
+def test_who_waits_under_an_old_label_rule_is_answered_by_the_new_one(reload: bool) -> None:
+    def row(n: int, **more: Any) -> dict[str, Any]:
+        return {"id": f"q{n}", "who": None, "x": 1.0, "loud": True, "about": None, "y": None} | more
+
+    def ask(n: int, at: int) -> Event:
+        return Event(0, "asks", f"q{n}", at, at, row(n))
+
+    def tell(n: int, at: int, y: float) -> Event:
+        return Event(0, "tells", f"q{n}", at, at, row(n, y=y))
+
+    first, second, third = (
+        small.bundle({"v": COUNTS}),
+        small.bundle({"v": COUNTS}, "2h", value="y > 5"),
+        small.bundle({"v": COUNTS}, "2h", "who"),
+    )
+    found = [
+        *small.records(first, [ask(1, 1), ask(2, 2), ask(3, 3), tell(1, 4, 3.0), tell(9, 5, 3.0)]),
+        *small.records(second, [tell(2, 6, 3.0), ask(9, 90 * MINUTE)]),
+        *small.records(third, [tell(3, 91 * MINUTE, 3.0), ask(4, 4 * HOUR)]),
+    ]
+    rows = small.parsed(first, small.fold(found, itertools.repeat(4), reload))
+    joined = [
+        (name, int(row["trigger_position"]), row["label"] if name == "Outcome" else row["reason"] // 2)
+        for name, row in rows
+        if name in ("Outcome", "Unlabelled")
+    ]
+    assert joined == [("Outcome", 1, 1.0), ("Outcome", 2, 0.0), ("Unlabelled", 3, 0), ("Unlabelled", 8, 0)]
+
+
 def test_numbers_are_dense_and_positions_never_fall() -> None:
-    spec = small.bundle({"v": {"source": "asks", "entity": "who", "features": {"n": {"agg": "count", "over": ["1h"]}}}})
+    spec = small.bundle({"v": COUNTS})
     log = [
         Event(n, "asks" if n % 3 else "tells", f"q{n // 2}", n, n, {"who": "a", "x": 1.0, "loud": True, "y": 1.0, "about": None})
         for n in range(1, 500)
@@ -170,7 +203,7 @@ def test_numbers_are_dense_and_positions_never_fall() -> None:
 
 
 def test_a_trigger_that_cannot_be_decoded_is_said_as_failed_and_harms_no_neighbour() -> None:
-    spec = small.bundle({"v": {"source": "asks", "entity": "who", "features": {"n": {"agg": "count", "over": ["1h"]}}}})
+    spec = small.bundle({"v": COUNTS})
     log = [Event(n, "asks", f"q{n}", n, n, {"who": "a", "x": 1.0, "loud": True, "id": f"q{n}"}) for n in range(1, 5)]
     found = small.records(spec, log)
     found[2] = (*found[2][:4], found[2][4][:-3])

@@ -108,12 +108,13 @@ def read(
 
 
 def _with_columns(frame: pl.DataFrame, known: Mapping[str, Column]) -> pl.DataFrame:
-    """The spec's columns in its order, whatever the writer's schema has; one that it does not have is null."""
+    """The spec's columns in its order, whatever the writer's schema has; one that it does not have has its default."""
     wanted = [name for name, column in known.items() if column.kind in _DTYPES]
     if frame.columns == wanted:
         return frame
     there = set(frame.columns)
-    return frame.select(pl.col(name) if name in there else pl.lit(None, _DTYPES[known[name].kind]).alias(name) for name in wanted)
+    lacking = {name: pl.lit(known[name].default, _DTYPES[known[name].kind]).alias(name) for name in wanted if name not in there}
+    return frame.select(lacking.get(name, pl.col(name)) for name in wanted)
 
 
 def _doubles(column: pl.Series) -> F8:

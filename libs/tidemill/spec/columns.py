@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Kind = Literal["number", "boolean", "text", "other"]
@@ -33,11 +33,13 @@ class Column:
     nullable: bool
     time: bool
     """Whether it is an instant."""
+    default: Any = None
+    """What an event has whose writer did not know the field."""
 
 
 def columns_of(schema: dict[str, Any]) -> dict[str, Column]:
     """Every field of a record, in order."""
-    return {field["name"]: column_of(field["type"]) for field in schema["fields"]}
+    return {field["name"]: replace(column_of(field["type"]), default=field.get("default")) for field in schema["fields"]}
 
 
 def column_of(kind: Any) -> Column:

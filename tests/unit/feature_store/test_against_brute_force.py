@@ -287,6 +287,7 @@ def _calls(count: int) -> int:
     return made
 
 
+ASK = small.SCHEMAS["asks"]["fields"]
 TELL = small.SCHEMAS["tells"]["fields"]
 LATER_WRITERS = {
     "a column more": [*TELL, {"name": "z", "type": ["null", "double"], "default": None}],
@@ -311,6 +312,17 @@ def test_writers_of_several_schemas_may_stand_in_one_batch(fields: list[dict[str
         out = small.parsed(spec, small.fold(found, itertools.repeat(size), schemas=schemas))
         (vector,) = [row for name, row in out if name == "vector:ask"]
         assert float(vector["v__y__1h"]) == 5.0
+
+
+def test_what_a_writer_did_not_know_has_the_default_of_the_specs_schema() -> None:
+    known = {"type": "record", "name": "Ask", "fields": [*ASK, {"name": "z", "type": "double", "default": 2.5}]}
+    spec = small.bundle({"v": COUNTS | {"features": {"z": {"agg": "sum", "of": "z", "over": ["1h"]}}}})
+    spec = spec.model_copy(update={"schemas": small.SCHEMAS | {"asks": known}})
+    log = [Event(n, "asks", f"q{n}", n, n, {"who": "a", "x": 1.0, "loud": True, "id": f"q{n}"}) for n in range(1, 4)]
+    rows = [
+        row for name, row in small.parsed(spec, small.fold(small.records(spec, log), itertools.repeat(2))) if name == "vector:ask"
+    ]
+    assert [(float(row["event__z"]), float(row["v__z__1h"])) for row in rows[1:]] == [(2.5, 2.5), (2.5, 5.0)]
 
 
 @pytest.mark.parametrize("reload", [False, True])

@@ -11,6 +11,8 @@ from tidemill.feed.gate import FOREVER, Gate
 from tidemill.feed.timeline import Timeline
 
 DAY = 86_400_000_000
+STRETCH = 50_000
+"""Events of a source after which all sources promise: until then ingest keeps what may still be overtaken, and it keeps no end of them."""
 
 
 class Raw(Protocol):
@@ -45,6 +47,7 @@ class Replay:
     allowed: Callable[[], int] = lambda: FOREVER
     """The time up to which the wall clock lets events pass (`--speed`); by default it never holds."""
     tell: Callable[[Sent, Gate], None] = lambda sent, gate: None
+    stretch: int = STRETCH
 
     def run(self, begin: int, until: int, hold: bool = True) -> Sent:
         """Send everything known in [`begin`, `until`), then wait for what is still open. With `hold` false nothing is waited for."""
@@ -52,7 +55,7 @@ class Replay:
         goal = min(until, self.timeline.end)
         self._promise(sent.until, ended=False)  # before the first event: from its first promise on, ingest waits for all sources
         while sent.until < goal:
-            limit = min(goal, self.allowed(), self.gate.limit if hold else sent.until + DAY)
+            limit = min(goal, self.allowed(), self.gate.limit if hold else sent.until + DAY, self._stretch(sent.until))
             if limit > sent.until:
                 self._send(sent, limit)
             self._hear(0.0 if not hold or self.gate.limit > sent.until else 0.02)
@@ -61,6 +64,9 @@ class Replay:
             self._hear(0.02)
             self.tell(sent, self.gate)
         return sent
+
+    def _stretch(self, begin: int) -> int:
+        return min(lane.reach(begin, self.stretch) for lane in self.timeline.lanes)
 
     def _send(self, sent: Sent, limit: int) -> None:
         ended = limit >= self.timeline.end

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tidemill.errors import Refused
+from tidemill.feed.gate import FOREVER
 
 if TYPE_CHECKING:
     from tidemill.spec import Bundle
@@ -40,6 +41,11 @@ class Lane:
         for values in zip(*(self.rows[name].iloc[first:last].tolist() for name in columns), strict=True):
             row = dict(zip(columns, values, strict=True))
             yield str(row[self.id_column]).encode(), self.framing + datum(self.schema, row)
+
+    def reach(self, begin: int, many: int) -> int:
+        """The time before which at most `many` rows are known from `begin` on; later where more share one microsecond."""
+        at = int(np.searchsorted(self.known, begin)) + many
+        return max(int(self.known[at]), begin + 1) if at < len(self.known) else FOREVER
 
     def count(self, end: int) -> int:
         """How many rows are known before `end`."""

@@ -114,6 +114,15 @@ def test_events_go_in_known_order_with_a_promise_after_each_stretch_and_an_end()
     assert sent.events == {"a": 3, "b": 2}
 
 
+def test_many_events_go_in_stretches_with_promises_between() -> None:
+    tape = Tape()
+    timeline = Timeline((lane("a", *range(1, 6), 6, 6, 6, 6), lane("b", 2, 2**40)))
+    Replay(timeline, Gate("s", {}, 0), tape, lambda _: [], stretch=2).run(0, 2**39, hold=False)
+    stretches = "".join(key[0] if what == "event" else "|" for what, key in tape.said).replace("||", "|").split("|")
+    assert [part for part in stretches if part] == ["aab", "aa", "a", "aaaa"]
+    assert tape.said[-2][0] == "until"
+
+
 def test_a_feed_that_ends_early_promises_but_does_not_end_its_sources() -> None:
     tape = Tape()
     replay([judged(1)], tape).run(0, 26 * HOUR)

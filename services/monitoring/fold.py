@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from services.monitoring.kinds import Kind
 from services.monitoring.model import SCORES, Rows, State
 from services.monitoring.step import FEATURES, PREDICTIONS, SHADOWS, Known, step
 from services.monitoring.window import Said
@@ -27,6 +26,7 @@ from tidemill.events.log import ModelSwitched
 from tidemill.events.monitoring import AlertCleared, AlertRaised, WindowClosed
 from tidemill.events.predictions import Prediction
 from tidemill.models import artifact
+from tidemill.models.kinds import Kind
 from tidemill.models.reference import Reference
 from tidemill.models.rollout import Roster
 from tidemill.telemetry.references import alert_of, link_to

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from services.monitoring.drift import Drift
-from services.monitoring.kinds import Kind
 from services.monitoring.model import LABELLED, SCORES, WAITING, Rows, State, Watch
 from services.monitoring.window import Closing, Said, close, withdraw
 from tidemill import telemetry
@@ -24,6 +23,7 @@ from tidemill.errors import Refused
 from tidemill.events import wire
 from tidemill.events.identity import hash64
 from tidemill.events.log import ModelSwitched, Progressed, SpecAdopted
+from tidemill.models.kinds import Kind
 from tidemill.spec.model import ModelSpec
 from tidemill.trust.keys import KeyRing
 

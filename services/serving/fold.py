@@ -8,12 +8,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from services.serving.model import Kind, State
+from services.serving.model import State
 from services.serving.scorers import Scorers
 from services.serving.step import PREDICTIONS, SHADOWS, step, turned, turning
 from tidemill.bus.fold import Batch, Input, OutputTopic, Rows, Snapshot
 from tidemill.errors import Refused, Rejected
 from tidemill.events import wire
+from tidemill.models.kinds import Kind
 from tidemill.models.rollout import Roster
 from tidemill.models.scorer import Scorer
 from tidemill.trust.keys import KeyRing

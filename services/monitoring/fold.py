@@ -114,7 +114,7 @@ class Monitoring:
         bundle = state.roster.bundle
         if bundle is not None:
             self._learn([number for name, number in bundle.ids.items() if name.startswith(("vector:", "tidemill.features."))])
-        self._refer(state)
+        self._refer(state, self._named(state.ids, state.values))
         return state
 
     def _learn(self, ids: Sequence[int]) -> None:
@@ -122,12 +122,13 @@ class Monitoring:
             if number >= 0 and number not in self._kinds:
                 self._kinds[number] = Kind.of(self._schemas.schema(number))
 
-    def _refer(self, state: State, coming: Collection[str] = ()) -> None:
+    def _refer(self, state: State, coming: Collection[str]) -> None:
         """Have the references of the champions, and of the artifacts that waiting and `coming` switches name; let go of all others."""
-        champions = {watch.champion for watch in state.watches.values() if watch.champion}
-        wanted = sorted(champions | set(coming) | self._named(state.ids, state.values))
         had = state.references
-        state.references = {digest: had[digest] if digest in had else self._reference(digest) for digest in wanted}
+        wanted = {watch.champion for watch in state.watches.values() if watch.champion} | set(coming)
+        if others := had.keys() - wanted:  # a switch that came earlier named them, and may be waiting still
+            wanted |= others & self._named(state.ids, state.values)
+        state.references = {digest: had[digest] if digest in had else self._reference(digest) for digest in sorted(wanted)}
 
     def _named(self, ids: npt.NDArray[np.int64], values: Sequence[bytes]) -> set[str]:
         """The artifacts that the switches among these records name."""

@@ -21,6 +21,7 @@ from tidemill.feed.gate import Gate
 from tidemill.feed.replay import Sent
 from tidemill.feed.session import Session
 from tidemill.settings import Settings
+from tidemill.spec import load
 
 Tell = Callable[[Sent, Gate, Counts], None]
 
@@ -34,24 +35,25 @@ def demo(
     output: AsOutput = Output.text,
 ) -> None:
     """Run the whole loop over a year of real flights, and report what it did."""
-    home = Settings.given(data_dir).data_dir
+    home, bundle = Settings.given(data_dir).data_dir, load(folder)
     console = Console(highlight=False, force_terminal=False if headless else None)
-    run.prepare(home)
+    run.prepare(home, bundle)
     with run.stack(home, keep) as settings:
-        run.apply(folder, home)
+        run.apply(folder, home, bundle)
         session = Session(settings, folder, [*story.TOLD, WindowClosed])
         end = moment(until) if until else session.timeline.end
-        with run.approver(home), _telling(console, session, headless) as (shown, tell):
+        with run.deciding(home, bundle), _telling(console, session, headless) as (shown, tell):
             clock, _ = run.replay(session, end, shown, tell)
         session.close()
         console.print("reading everything back")
-        summary, scene = run.report(session, clock)
-    render.report(console, summary, scene, render.Place(home, keep))
-    if output is Output.json:
-        file = home / "demo-summary.json"
-        file.write_text(summary.model_dump_json(indent=2))
-        console.print(f"figures: {file}")
-    if summary.discrepancies():
+        reports = run.report(session, clock)
+    for summary, scene in reports:
+        render.report(console, summary, scene, render.Place(home, keep))
+        if output is Output.json:
+            file = home / ("demo-summary.json" if len(reports) == 1 else f"demo-summary-{scene.model}.json")
+            file.write_text(summary.model_dump_json(indent=2))
+            console.print(f"figures: {file}")
+    if any(summary.discrepancies() for summary, _ in reports):
         raise typer.Exit(1)
 
 

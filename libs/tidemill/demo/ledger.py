@@ -12,11 +12,12 @@ from confluent_kafka import Message
 
 from tidemill.bus.sequence import dense, log_stamps, of_writer, prefixes
 from tidemill.errors import Refused
-from tidemill.events import fixed, log, wire
+from tidemill.events import log, wire
 from tidemill.events.columnar import Decoder
 from tidemill.events.identity import hash64_many
 from tidemill.events.predictions import Prediction
 from tidemill.events.registry import Registry
+from tidemill.models.kinds import Kind
 from tidemill.models.rollout import Roster
 from tidemill.trust.keys import KeyRing
 
@@ -123,19 +124,17 @@ def read_log(read: Reader, topic: str) -> Log:
     return Log(np.concatenate(found), np.concatenate(offsets), turns)
 
 
-def read_features(read: Reader, topic: str, registry: Registry) -> dict[str, npt.NDArray[np.void]]:
-    """Record name -> rows of `Vector`, `Outcome`, `Unlabelled`, `Failed`; vectors only by the fields that every vector begins with."""
+def read_features(read: Reader, topic: str, registry: Registry) -> dict[Kind, npt.NDArray[np.void]]:
+    """The rows of every kind but control records."""
     values: dict[int, list[bytes]] = {}
     for batch in _fresh(read, topic):
         payloads = [message.value() or b"" for message in batch]
         for number, payload in zip(wire.schema_ids(payloads).tolist(), payloads, strict=True):
             values.setdefault(number, []).append(payload)
-    found: dict[str, npt.NDArray[np.void]] = {}
+    found: dict[Kind, list[bytes]] = {}
     for number, payloads in values.items():
-        schema = registry.schema(number)
-        if schema["name"] in ("Vector", "Outcome", "Unlabelled", "Failed"):
-            found[schema["name"]] = np.frombuffer(b"".join(payloads), fixed.dtype_of(schema))
-    return found
+        found.setdefault(Kind.of(registry.schema(number)), []).extend(payloads)
+    return {kind: np.frombuffer(b"".join(payloads), kind.dtype) for kind, payloads in found.items() if kind.dtype is not None}
 
 
 def read_predictions(read: Reader, topic: str) -> pl.DataFrame:

@@ -77,7 +77,7 @@ def test_a_dead_writers_late_records_are_not_in_the_log() -> None:
 def test_what_a_restarted_writer_said_again_is_read_once() -> None:
     batches = [[outcome(0, 0), outcome(1, 1)], [outcome(2, 0), outcome(3, 1)], [outcome(4, 1), outcome(5, 2)]]
     found = read_features(lambda topic: iter(batches), "features.s", cast(Any, OfOutcomes()))
-    assert found["Outcome"]["seq"].tolist() == [0, 1, 2]
+    assert {kind.record: rows["seq"].tolist() for kind, rows in found.items()} == {"Outcome": [0, 1, 2]}
 
 
 def test_nothing_is_reported_of_a_topic_with_a_gap() -> None:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from services.governance.gates import evaluate
-from services.governance.model import Proposal, Verdict, decided, ordered
+from services.governance.model import Proposal, Verdict, decided, ordered, requested
 from services.governance.ports import Ports
 from tidemill.bus.control import Due, Parked, Saying, Timer
 from tidemill.errors import Refused, Rejected
-from tidemill.events.governance import ApprovalRequested, DecisionSubmitted, GateFailed, GateResult
+from tidemill.events.governance import DecisionSubmitted, GateFailed, GateResult
 from tidemill.events.identity import event_id
 from tidemill.events.registry_facts import AliasChanged, VersionRegistered
 from tidemill.events.spec import Applied
@@ -95,7 +95,6 @@ def _supersede(event: VersionRegistered, ports: Ports) -> Sequence[Saying]:
 
 def _propose(event: VersionRegistered, gates: list[GateResult], author: str, policy: ModelSpec, ports: Ports) -> list[Saying]:
     approval = event_id(ports.meta.id, "approval", f"{event.model}/{event.version}")
-    deadline = ports.meta.now + policy.approval.deadline
     decision = Decision(
         stream=event.stream,
         model=event.model,
@@ -108,33 +107,14 @@ def _propose(event: VersionRegistered, gates: list[GateResult], author: str, pol
         run=event.run,
         requester=event.requester,
         author=author,
-        expires=deadline + policy.approval.deadline,
+        expires=ports.meta.now + 2 * policy.approval.deadline,
     )
-    request = ApprovalRequested(
-        approval=approval,
-        stream=event.stream,
-        model=event.model,
-        version=event.version,
-        run=event.run,
-        artifact=event.artifact,
-        report=event.report,
-        action=PROMOTE,
-        group=policy.approval.approvers[0],
-        required=policy.approval.required,
-        requester=event.requester,
-        author=author,
-        rollout=decision.rollout,
-        gates=gates,
-        statement=Statement.of(event.artifact, decision).text(),
-        requested_at=ports.meta.now,
-        deadline=deadline,
-        effective_at=event.effective_at,
-    )
+    request = requested(decision, event.artifact, policy.approval, gates, ports.meta.now)
     ports.proposals.put(Proposal(request))
     link = ports.audit.append(
         "approval-requested", approval, {"version": f"{event.model}/{event.version}", "statement": request.statement}
     )
-    return [request, link, Timer(DEADLINE, approval, deadline)]
+    return [request, link, Timer(DEADLINE, approval, request.deadline)]
 
 
 def _verified(event: DecisionSubmitted, proposal: Proposal, ports: Ports) -> tuple[str, Statement]:

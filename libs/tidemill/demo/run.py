@@ -41,16 +41,22 @@ class Counts:
     """What the loop has said so far."""
 
     predictions: int = 0
-    outcomes: int = 0
+    labelled: dict[tuple[str, int], int] = field(default_factory=dict)
+    """By model and shard, the outcomes so far."""
     waiting: float = 0.0
     """Seconds in which a decision was waited for."""
     _since: float | None = field(default=None, repr=False)
+
+    @property
+    def outcomes(self) -> int:
+        """Labels that came."""
+        return sum(self.labelled.values())
 
     def hear(self, event: object) -> None:
         """Count a closed window."""
         if isinstance(event, WindowClosed):
             self.predictions += event.predictions
-            self.outcomes = event.outcomes_total
+            self.labelled[event.model, event.partition] = event.outcomes_total
 
     def held(self, held: bool) -> None:
         """Whether a decision is waited for from now on."""

@@ -10,10 +10,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 from tidemill.cli.feed import moment
 from tidemill.cli.options import AsOutput, DataDir, Output
+from tidemill.cli.progress import day, progress, teller
 from tidemill.demo import render, run, story
 from tidemill.demo.run import Counts
 from tidemill.events.monitoring import WindowClosed
@@ -63,27 +64,21 @@ def _telling(console: Console, session: Session, headless: bool) -> Iterator[tup
     if headless:
         yield console, _monthly(console)
         return
-    columns = (TextColumn("{task.description:9}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bar:
+    with progress(console) as bar:
         yield bar.console, _bars(bar, session)
 
 
 def _bars(bar: Progress, session: Session) -> Tell:
-    lanes = session.timeline.lanes
-    total = sum(len(lane.known) for lane in lanes)
-    triggers = len(next(lane.known for lane in lanes if lane.source in {t.source for t in session.bundle.stream.triggers.values()}))
-    tasks = {
-        name: bar.add_task(name, total=size, told="")
-        for name, size in (("events", total), ("predicted", triggers), ("outcomes", triggers))
-    }
+    """The replay's bar, and below it what comes of its events."""
+    events = {lane.source: len(lane.known) for lane in session.timeline.lanes}
+    asked = sum(events[model.trigger_source(session.bundle)] for model in session.bundle.models.values())
+    replay = teller(bar, session)
+    predicted, outcomes = (bar.add_task(name, total=asked, told="") for name in ("predicted", "outcomes"))
 
     def tell(sent: Sent, gate: Gate, counts: Counts) -> None:
-        count = sum(sent.events.values())
-        state = "" if gate.idle else "  waits for a decision"
-        rate = count / max(bar.tasks[0].elapsed or 1.0, 1e-9)
-        bar.update(tasks["events"], completed=count, told=f"{count:>7,}  {_day(sent.until)}  {rate:,.0f}/s{state}")
-        bar.update(tasks["predicted"], completed=counts.predictions, told=f"{counts.predictions:>7,}")
-        bar.update(tasks["outcomes"], completed=counts.outcomes, told=f"{counts.outcomes:>7,}")
+        replay(sent, gate)
+        bar.update(predicted, completed=counts.predictions, told=f"{counts.predictions:>9,}")
+        bar.update(outcomes, completed=counts.outcomes, told=f"{counts.outcomes:>9,}")
 
     return tell
 
@@ -98,11 +93,7 @@ def _monthly(console: Console) -> Tell:
         if month != last:
             last = month
             console.print(
-                f"{_day(sent.until)}: {sum(sent.events.values()):,} events, {counts.predictions:,} predictions, {counts.outcomes:,} outcomes"
+                f"{day(sent.until)}: {sum(sent.events.values()):,} events, {counts.predictions:,} predictions, {counts.outcomes:,} outcomes"
             )
 
     return tell
-
-
-def _day(micros: int) -> str:
-    return datetime.fromtimestamp(micros / 1e6, UTC).strftime("%d %b %Y")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from services.monitoring.model import SCORES, Rows, State
+from services.monitoring.model import SCORES, State, Structs
 from services.monitoring.step import FEATURES, PREDICTIONS, SHADOWS, Known, step
 from services.monitoring.window import Said
 from tidemill.bus import fold
@@ -156,7 +156,7 @@ class Monitoring:
         )
 
 
-def _raised(cleared: Sequence[AlertCleared]) -> Rows:
+def _raised(cleared: Sequence[AlertCleared]) -> Structs:
     """The spans of the alerts that were cleared."""
     return np.array([link_to(alert_of(fact.stream, fact.alert)) for fact in cleared], fold.LINK)
 
@@ -178,9 +178,9 @@ def _artifact(value: bytes) -> str:
 def _reader(decoder: Decoder) -> Any:
     """Framed predictions to SCORES rows by model."""
 
-    def read(values: list[bytes]) -> dict[str, Rows]:
+    def read(values: list[bytes]) -> dict[str, Structs]:
         frame = decoder.decode(values).frame.select("model", "position", "version", "score")
-        found: dict[str, Rows] = {}
+        found: dict[str, Structs] = {}
         for (model,), part in frame.group_by("model", maintain_order=True):
             rows = np.zeros(len(part), SCORES)
             rows["position"] = part["position"].to_numpy()

@@ -49,7 +49,7 @@ def demo(
         console.print("reading everything back")
         reports = run.report(session, clock)
     for summary, scene in reports:
-        render.report(console, summary, scene, render.Place(home, keep))
+        render.report(console, summary, scene, render.Home(home, keep))
         if output is Output.json:
             file = home / ("demo-summary.json" if len(reports) == 1 else f"demo-summary-{scene.model}.json")
             file.write_text(summary.model_dump_json(indent=2))

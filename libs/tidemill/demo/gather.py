@@ -13,7 +13,7 @@ from confluent_kafka import Message
 from tidemill.bus.consumer import read_to_end
 from tidemill.bus.control_client import read_all
 from tidemill.demo import ledger, summary
-from tidemill.demo.summary import Champion, Events, Place, Scene, Summary
+from tidemill.demo.summary import Champion, Events, Position, Scene, Summary
 from tidemill.events import governance, ingest, log, monitoring, registry_facts, training
 from tidemill.events.base import Event
 from tidemill.events.deadletters import DeadLetter
@@ -24,7 +24,7 @@ from tidemill.settings import Settings
 from tidemill.spec import Bundle
 from tidemill.trust.keys import KeyRing
 
-Rows = npt.NDArray[np.void]
+Structs = npt.NDArray[np.void]
 _CONTROL = (
     training.RunRequested,
     registry_facts.VersionRegistered,
@@ -50,7 +50,7 @@ class Topics:
     raw: dict[str, ledger.RawTopic]
     """By source, in the spec's order."""
     log: ledger.Log
-    features: dict[Kind, Rows]
+    features: dict[Kind, Structs]
     predictions: pl.DataFrame
     shadows: pl.DataFrame
 
@@ -70,7 +70,7 @@ class Topics:
             shadows=ledger.read_predictions(read, f"shadow-predictions.{stream}").filter(pl.col("model") == model),
         )
 
-    def about(self, record: str, model: str) -> Rows:
+    def about(self, record: str, model: str) -> Structs:
         """The rows of a record type (`Outcome`, `Unlabelled`) that are about one model."""
         mine = [rows[rows["model"] == hash64(model.encode())] for kind, rows in self.features.items() if kind.record == record]
         return np.concatenate(mine) if mine else np.zeros(0, np.void)
@@ -194,7 +194,7 @@ def _champions(said: list[Event], holding: Collection[tuple[str, int, int]]) -> 
             rows=versions[switch.version].rows,
             auc=versions[switch.version].metrics["auc"],
             approved_by=decided[switch.version].approvers,
-            switched_at=Place(partition=switch.partition, offset=switch.offset),
+            switched_at=Position(partition=switch.partition, offset=switch.offset),
             verified=(switch.model, switch.version, switch.offset) in holding,
         )
         for switch in switches
@@ -205,7 +205,7 @@ def _count(said: list[Event], kind: type[Event]) -> int:
     return sum(isinstance(event, kind) for event in said)
 
 
-def _outcomes(rows: Rows) -> pl.DataFrame:
+def _outcomes(rows: Structs) -> pl.DataFrame:
     """Each outcome as its trigger's position and its label."""
     if not len(rows):
         return pl.DataFrame(schema={"position": pl.Float64, "label": pl.Float64})

@@ -32,7 +32,7 @@ from tidemill.models.rollout import Roster
 from tidemill.telemetry.references import alert_of, link_to
 from tidemill.trust.keys import KeyRing
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 KINDS: tuple[type[Said], ...] = (WindowClosed, AlertRaised, AlertCleared)
 _SWITCHED = fastavro.parse_schema(ModelSwitched.SCHEMA, named_schemas={})
@@ -139,7 +139,7 @@ class Monitoring:
         try:
             return Reference.from_json(artifact.part(self._store.get_tree(digest), artifact.REFERENCE))
         except Rejected as error:  # a switch may name anything; without a reference there is no drift to tell
-            log.error("no reference", extra={"artifact": digest, "reason": error.reason, "why": error.message})
+            logger.error("no reference", extra={"artifact": digest, "reason": error.reason, "why": error.message})
             return None
 
     def _rows(self, state: State, kind: type[Said], said: list[Any]) -> fold.Rows:

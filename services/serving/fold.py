@@ -19,7 +19,7 @@ from tidemill.models.rollout import Roster
 from tidemill.models.scorer import Scorer
 from tidemill.trust.keys import KeyRing
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Schemas(Protocol):
@@ -87,7 +87,7 @@ class Serving:
             return turned(roster, name, batch, at, self._ring)
         except Refused as error:
             place = {"stream": batch.stream, "partition": batch.partition, "offset": int(batch.offsets[at])}
-            log.error("switch ignored", extra=place | {"reason": error.reason, "why": error.message})
+            logger.error("switch ignored", extra=place | {"reason": error.reason, "why": error.message})
             return roster
 
     def _load(self, roster: Roster) -> dict[str, Scorer]:

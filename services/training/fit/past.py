@@ -23,7 +23,7 @@ from tidemill.models.rollout import Roster
 from tidemill.settings import Settings
 from tidemill.trust.keys import KeyRing
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Rows = npt.NDArray[np.void]
 _AT_ONCE = 5_000
@@ -121,7 +121,7 @@ def _roster(stream: str, control: list[bytes], registry: Registry, ring: KeyRing
         try:
             roster = roster.turned(event, (0, 0, 0), ring)
         except Refused as error:
-            log.warning("switch ignored", extra={"stream": stream, "position": event.position, "why": str(error)})
+            logger.warning("switch ignored", extra={"stream": stream, "position": event.position, "why": str(error)})
     return roster
 
 

@@ -17,7 +17,7 @@ from tidemill.bus.health import Health, HttpServer, open_door
 from tidemill.errors import Transient
 from tidemill.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _EVERY = 2.0
 """Seconds between two looks at the lag."""

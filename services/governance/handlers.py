@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from services.governance.gates import evaluate
-from services.governance.model import Proposal, Verdict, decided, ordered
+from services.governance.model import Proposal, Verdict, decided, ordered, requested
 from services.governance.ports import Ports
 from tidemill.bus.control import Due, Parked, Saying, Timer
 from tidemill.errors import Refused, Rejected
-from tidemill.events.governance import ApprovalRequested, DecisionSubmitted, GateFailed, GateResult
+from tidemill.events.governance import DecisionSubmitted, GateFailed, GateResult
 from tidemill.events.identity import event_id
 from tidemill.events.registry_facts import AliasChanged, VersionRegistered
 from tidemill.events.spec import Applied
 from tidemill.spec.model import ModelSpec
-from tidemill.trust.decision import verify, verify_one
+from tidemill.trust.decision import Verified, agreed, verify_one
 from tidemill.trust.statement import Decision, Statement
 
 DEADLINE = "deadline"
@@ -56,15 +57,20 @@ def on_decision_submitted(event: DecisionSubmitted, ports: Ports) -> Sequence[Sa
         raise Rejected("unknown-approval", f"there is no approval request {event.approval!r}; see `tidemill approvals list`")
     if proposal.state != "open":
         raise Rejected("approval-closed", f"request {event.approval} is {proposal.state} already")
-    approver, reason = _verified(event, proposal, ports)
+    approver, said = _verified(event, proposal, ports)
+    reason = said.predicate.reason
     if event.verdict == "reject":
         return _close(proposal, "rejected", [approver], reason, [event.envelope], ports)
-    proposal = _standing(proposal, ports).signed(approver, event.envelope)
+    proposal, standing = _standing(proposal, ports)
+    proposal = proposal.signed(approver, event.envelope)
     ports.proposals.put(proposal)
     link = ports.audit.append(
         "decision-signed", event.approval, {"approver": approver, "reason": reason, "envelope": event.envelope}
     )
-    return [link, *_approve(proposal, reason, ports)] if proposal.complete else [link]
+    if not proposal.complete:
+        return [link]
+    verified = agreed(list((standing | {approver: said}).items()), proposal.policy)
+    return [link, *_approve(proposal, verified, reason, ports)]
 
 
 def on_deadline(due: Due, ports: Ports) -> Sequence[Saying]:
@@ -89,7 +95,6 @@ def _supersede(event: VersionRegistered, ports: Ports) -> Sequence[Saying]:
 
 def _propose(event: VersionRegistered, gates: list[GateResult], author: str, policy: ModelSpec, ports: Ports) -> list[Saying]:
     approval = event_id(ports.meta.id, "approval", f"{event.model}/{event.version}")
-    deadline = ports.meta.now + policy.approval.deadline
     decision = Decision(
         stream=event.stream,
         model=event.model,
@@ -102,37 +107,18 @@ def _propose(event: VersionRegistered, gates: list[GateResult], author: str, pol
         run=event.run,
         requester=event.requester,
         author=author,
-        expires=deadline + policy.approval.deadline,
+        expires=ports.meta.now + 2 * policy.approval.deadline,
     )
-    request = ApprovalRequested(
-        approval=approval,
-        stream=event.stream,
-        model=event.model,
-        version=event.version,
-        run=event.run,
-        artifact=event.artifact,
-        report=event.report,
-        action=PROMOTE,
-        group=policy.approval.approvers[0],
-        required=policy.approval.required,
-        requester=event.requester,
-        author=author,
-        rollout=decision.rollout,
-        gates=gates,
-        statement=Statement.of(event.artifact, decision).text(),
-        requested_at=ports.meta.now,
-        deadline=deadline,
-        effective_at=event.effective_at,
-    )
+    request = requested(decision, event.artifact, policy.approval, gates, ports.meta.now)
     ports.proposals.put(Proposal(request))
     link = ports.audit.append(
         "approval-requested", approval, {"version": f"{event.model}/{event.version}", "statement": request.statement}
     )
-    return [request, link, Timer(DEADLINE, approval, deadline)]
+    return [request, link, Timer(DEADLINE, approval, request.deadline)]
 
 
-def _verified(event: DecisionSubmitted, proposal: Proposal, ports: Ports) -> tuple[str, str]:
-    """(approver, reason) of a decision that holds; Rejected otherwise."""
+def _verified(event: DecisionSubmitted, proposal: Proposal, ports: Ports) -> tuple[str, Statement]:
+    """(approver, statement) of a decision that holds; Rejected otherwise."""
     try:
         approver, said = verify_one(event.envelope, ports.keys, proposal.policy, proposal.subject, now_us=ports.meta.now)
     except Refused as error:
@@ -146,24 +132,20 @@ def _verified(event: DecisionSubmitted, proposal: Proposal, ports: Ports) -> tup
         raise Rejected("not-what-was-signed", f"decision about {event.approval}: the event says something else than its envelope")
     if not predicate.reason.strip():
         raise Rejected("no-reason", f"decision about {event.approval}: say why, for those who read the audit log")
-    return approver, predicate.reason
+    return approver, said
 
 
-def _standing(proposal: Proposal, ports: Ports) -> Proposal:
-    """Without the envelopes that hold no more: a key may have been taken from the pinned ones since."""
-    kept = []
+def _standing(proposal: Proposal, ports: Ports) -> tuple[Proposal, dict[str, Statement]]:
+    """Without the envelopes that hold no more, since a key may have been taken from the pinned ones; and what the others say."""
+    said = {}
     for approver, envelope in proposal.envelopes:
-        try:
-            verify_one(envelope, ports.keys, proposal.policy, proposal.subject, now_us=ports.meta.now)
-        except Refused:
-            continue
-        kept.append((approver, envelope))
-    return proposal.holding(kept)
+        with suppress(Refused):
+            _, said[approver] = verify_one(envelope, ports.keys, proposal.policy, proposal.subject, now_us=ports.meta.now)
+    return proposal.holding((approver, envelope) for approver, envelope in proposal.envelopes if approver in said), said
 
 
-def _approve(proposal: Proposal, reason: str, ports: Ports) -> list[Saying]:
+def _approve(proposal: Proposal, verified: Verified, reason: str, ports: Ports) -> list[Saying]:
     envelopes = [text for _, text in proposal.envelopes]
-    verified = verify(envelopes, ports.keys, proposal.policy, proposal.subject, now_us=ports.meta.now)
     request = proposal.request
     fallback = ports.champions.get(request.stream, request.model)
     order = ordered(proposal, event_id(request.approval, "order", request.model), fallback, verified.expires)

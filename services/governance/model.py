@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from tidemill.events.governance import ApprovalDecided, ApprovalRequested, RolloutOrdered
+from tidemill.events.governance import ApprovalDecided, ApprovalRequested, GateResult, RolloutOrdered
+from tidemill.spec.model import Approval
 from tidemill.trust.decision import Policy, Subject
-from tidemill.trust.statement import Statement, parse
+from tidemill.trust.statement import Decision, Statement, parse
 
 Verdict = Literal["approved", "rejected", "lapsed"]
 State = Literal["open", "approved", "rejected", "lapsed"]
@@ -55,6 +56,30 @@ class Proposal:
     def closed(self, state: State, reason: str) -> Proposal:
         """With its end."""
         return replace(self, state=state, reason=reason)
+
+
+def requested(decision: Decision, artifact: str, policy: Approval, gates: list[GateResult], now: int) -> ApprovalRequested:
+    """The request for a decision about an artifact that has passed its gates. `now` is wall time, microseconds."""
+    return ApprovalRequested(
+        approval=decision.approval,
+        stream=decision.stream,
+        model=decision.model,
+        version=decision.version,
+        run=decision.run,
+        artifact=artifact,
+        report=decision.report,
+        action=decision.action,
+        group=policy.approvers[0],
+        required=policy.required,
+        requester=decision.requester,
+        author=decision.author,
+        rollout=decision.rollout,
+        gates=gates,
+        statement=Statement.of(artifact, decision).text(),
+        requested_at=now,
+        deadline=now + policy.deadline,
+        effective_at=decision.effective_at,
+    )
 
 
 def decided(

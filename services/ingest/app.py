@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Place = tuple[str, int]
-"""A stream and a shard."""
-
 
 class Ingest:
     """The process: owns the shards that its consumer group gives it. Nothing is consumed through the group but ownership."""
@@ -42,7 +39,7 @@ class Ingest:
         self._settings, self._limits, self._registry, self._publisher = settings, limits, registry, publisher
         self._catalogue = Catalogue()
         self._replies = Replies(settings, registry)
-        self._workers: dict[Place, Worker] = {}
+        self._workers: dict[tuple[str, int], Worker] = {}  # by stream and shard
         self._logs = LOG.pattern(settings.streams)
         self._group: Consumer = member(settings, "ingest", [self._logs])
         self._listener = Listener(settings, registry, self._catalogue)

@@ -64,7 +64,7 @@ class Promise:
 
 
 @dataclass(slots=True)
-class Rows:
+class RawRows:
     """Decoded raw records as columns of one length."""
 
     key: I64
@@ -85,32 +85,32 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def cut(self, begin: int, end: int) -> Rows:
+    def cut(self, begin: int, end: int) -> RawRows:
         """The rows [begin, end)."""
         part = slice(begin, end)
         return self._each(lambda column: column[part])
 
-    def take(self, index: npt.NDArray[np.intp]) -> Rows:
+    def take(self, index: npt.NDArray[np.intp]) -> RawRows:
         """The rows of an index, in its order."""
         picks = index.tolist()
         return self._each(lambda column: column[index] if isinstance(column, np.ndarray) else [column[i] for i in picks])
 
-    def _each(self, change: Any) -> Rows:
-        return Rows(*(change(getattr(self, name)) for name in _COLUMNS))
+    def _each(self, change: Any) -> RawRows:
+        return RawRows(*(change(getattr(self, name)) for name in _COLUMNS))
 
     @staticmethod
-    def joined(parts: Sequence[Rows]) -> Rows:
+    def joined(parts: Sequence[RawRows]) -> RawRows:
         """All rows of the parts, one part after the other."""
         if len(parts) == 1:
             return parts[0]
         columns = {name: _join([getattr(part, name) for part in parts]) for name in _COLUMNS}
-        return Rows(**columns)
+        return RawRows(**columns)
 
     @staticmethod
-    def none() -> Rows:
+    def none() -> RawRows:
         """No rows."""
         columns: dict[str, Any] = {name: np.empty(0, _TYPES[name]) if name in _TYPES else [] for name in _COLUMNS}
-        return Rows(**columns)
+        return RawRows(**columns)
 
 
 _COLUMNS = ("key", "known", "source", "partition", "offset", "ident", "content", "ids", "values", "origins")

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from services.monitoring.kinds import Kind
+from tidemill.models.kinds import Kind
 from tidemill.models.reference import Reference, absent
 
 ENOUGH: Final = 4_096

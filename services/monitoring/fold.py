@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from services.monitoring.kinds import Kind
-from services.monitoring.model import SCORES, Rows, State
+from services.monitoring.model import SCORES, State, Structs
 from services.monitoring.step import FEATURES, PREDICTIONS, SHADOWS, Known, step
 from services.monitoring.window import Said
 from tidemill.bus import fold
@@ -27,12 +26,13 @@ from tidemill.events.log import ModelSwitched
 from tidemill.events.monitoring import AlertCleared, AlertRaised, WindowClosed
 from tidemill.events.predictions import Prediction
 from tidemill.models import artifact
+from tidemill.models.kinds import Kind
 from tidemill.models.reference import Reference
 from tidemill.models.rollout import Roster
 from tidemill.telemetry.references import alert_of, link_to
 from tidemill.trust.keys import KeyRing
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 KINDS: tuple[type[Said], ...] = (WindowClosed, AlertRaised, AlertCleared)
 _SWITCHED = fastavro.parse_schema(ModelSwitched.SCHEMA, named_schemas={})
@@ -114,7 +114,7 @@ class Monitoring:
         bundle = state.roster.bundle
         if bundle is not None:
             self._learn([number for name, number in bundle.ids.items() if name.startswith(("vector:", "tidemill.features."))])
-        self._refer(state)
+        self._refer(state, self._named(state.ids, state.values))
         return state
 
     def _learn(self, ids: Sequence[int]) -> None:
@@ -122,12 +122,13 @@ class Monitoring:
             if number >= 0 and number not in self._kinds:
                 self._kinds[number] = Kind.of(self._schemas.schema(number))
 
-    def _refer(self, state: State, coming: Collection[str] = ()) -> None:
+    def _refer(self, state: State, coming: Collection[str]) -> None:
         """Have the references of the champions, and of the artifacts that waiting and `coming` switches name; let go of all others."""
-        champions = {watch.champion for watch in state.watches.values() if watch.champion}
-        wanted = sorted(champions | set(coming) | self._named(state.ids, state.values))
         had = state.references
-        state.references = {digest: had[digest] if digest in had else self._reference(digest) for digest in wanted}
+        wanted = {watch.champion for watch in state.watches.values() if watch.champion} | set(coming)
+        if others := had.keys() - wanted:  # a switch that came earlier named them, and may be waiting still
+            wanted |= others & self._named(state.ids, state.values)
+        state.references = {digest: had[digest] if digest in had else self._reference(digest) for digest in sorted(wanted)}
 
     def _named(self, ids: npt.NDArray[np.int64], values: Sequence[bytes]) -> set[str]:
         """The artifacts that the switches among these records name."""
@@ -138,7 +139,7 @@ class Monitoring:
         try:
             return Reference.from_json(artifact.part(self._store.get_tree(digest), artifact.REFERENCE))
         except Rejected as error:  # a switch may name anything; without a reference there is no drift to tell
-            log.error("no reference", extra={"artifact": digest, "reason": error.reason, "why": error.message})
+            logger.error("no reference", extra={"artifact": digest, "reason": error.reason, "why": error.message})
             return None
 
     def _rows(self, state: State, kind: type[Said], said: list[Any]) -> fold.Rows:
@@ -155,7 +156,7 @@ class Monitoring:
         )
 
 
-def _raised(cleared: Sequence[AlertCleared]) -> Rows:
+def _raised(cleared: Sequence[AlertCleared]) -> Structs:
     """The spans of the alerts that were cleared."""
     return np.array([link_to(alert_of(fact.stream, fact.alert)) for fact in cleared], fold.LINK)
 
@@ -177,9 +178,9 @@ def _artifact(value: bytes) -> str:
 def _reader(decoder: Decoder) -> Any:
     """Framed predictions to SCORES rows by model."""
 
-    def read(values: list[bytes]) -> dict[str, Rows]:
+    def read(values: list[bytes]) -> dict[str, Structs]:
         frame = decoder.decode(values).frame.select("model", "position", "version", "score")
-        found: dict[str, Rows] = {}
+        found: dict[str, Structs] = {}
         for (model,), part in frame.group_by("model", maintain_order=True):
             rows = np.zeros(len(part), SCORES)
             rows["position"] = part["position"].to_numpy()

@@ -18,7 +18,8 @@ WAITING: Final = np.dtype([("position", "<f8"), ("version", "<i8"), ("score", "<
 """Scores that wait for their trigger's label, by rising position; `version` is the champion that scored."""
 LABELLED: Final = np.dtype([("label", "<f8"), ("version", "<i8"), ("score", "<f8"), ("shadow", "<f8")])
 """Scores that have met their label."""
-Rows = npt.NDArray[np.void]
+Structs = npt.NDArray[np.void]
+"""Rows of one of these dtypes, or of feature records."""
 
 
 @dataclass
@@ -39,20 +40,20 @@ class Watch:
     scored: int = 0
     unlabelled: int = 0
     outcomes_total: int = 0
-    scores: Rows = field(default_factory=lambda: np.zeros(0, SCORES))
+    scores: Structs = field(default_factory=lambda: np.zeros(0, SCORES))
     """Of this window's scored triggers."""
-    labelled: Rows = field(default_factory=lambda: np.zeros(0, LABELLED))
+    labelled: Structs = field(default_factory=lambda: np.zeros(0, LABELLED))
     """Labels that came in this window, of triggers that this or an earlier champion scored."""
     outcomes: int = 0
-    waiting: Rows = field(default_factory=lambda: np.zeros(0, WAITING))
+    waiting: Structs = field(default_factory=lambda: np.zeros(0, WAITING))
     drift: Drift = field(default_factory=Drift)
     champion: str = ""
     """The artifact against whose reference drift is counted."""
     version: int | None = None
     alerts: dict[str, Alert] = field(default_factory=dict)
-    heard: Rows = field(default_factory=lambda: np.zeros(0, SCORES))
+    heard: Structs = field(default_factory=lambda: np.zeros(0, SCORES))
     """Predictions whose vectors have not been folded yet."""
-    shadowed: Rows = field(default_factory=lambda: np.zeros(0, SCORES))
+    shadowed: Structs = field(default_factory=lambda: np.zeros(0, SCORES))
     """Shadow predictions likewise."""
 
     def alert(self, name: str) -> Alert:

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.monitoring.drift import Drift
-from services.monitoring.kinds import Kind
-from services.monitoring.model import LABELLED, SCORES, WAITING, Rows, State, Watch
+from services.monitoring.model import LABELLED, SCORES, WAITING, State, Structs, Watch
 from services.monitoring.window import Closing, Said, close, withdraw
 from tidemill import telemetry
 from tidemill.bus.fold import Batch
@@ -24,6 +23,7 @@ from tidemill.errors import Refused
 from tidemill.events import wire
 from tidemill.events.identity import hash64
 from tidemill.events.log import ModelSwitched, Progressed, SpecAdopted
+from tidemill.models.kinds import Kind
 from tidemill.spec.model import ModelSpec
 from tidemill.trust.keys import KeyRing
 
@@ -40,7 +40,7 @@ class Known:
 
     kinds: Mapping[int, Kind]
     ring: KeyRing
-    predictions: Callable[[list[bytes]], Mapping[str, Rows]]
+    predictions: Callable[[list[bytes]], Mapping[str, Structs]]
     """Framed predictions -> SCORES rows by model, in order."""
 
 
@@ -151,7 +151,7 @@ def _collect(state: State, known: Known, model: ModelSpec, watch: Watch, begin: 
     _label(state, known, model, watch, begin, end)
 
 
-def _waiting(scored: Rows, shadows: Rows) -> Rows:
+def _waiting(scored: Structs, shadows: Structs) -> Structs:
     rows = np.zeros(len(scored), WAITING)
     for which in ("position", "version", "score"):
         rows[which] = scored[which]
@@ -179,7 +179,7 @@ def _label(state: State, known: Known, model: ModelSpec, watch: Watch, begin: in
             _resolve(watch, rows, labelled)
 
 
-def _resolve(watch: Watch, rows: Rows, labelled: bool) -> None:
+def _resolve(watch: Watch, rows: Structs, labelled: bool) -> None:
     if not len(rows) or not len(watch.waiting):
         return
     wanted = rows["trigger_position"]

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from services.monitoring.drift import Drift
-from services.monitoring.model import LABELLED, SCORES, Alert, Rows, Watch
+from services.monitoring.model import LABELLED, SCORES, Alert, Structs, Watch
 from tidemill.events.identity import event_id
 from tidemill.events.monitoring import AlertCleared, AlertRaised, WindowAlert, WindowClosed
 from tidemill.models import metrics
@@ -123,7 +123,7 @@ def _figures(watch: Watch, reference: Reference | None) -> Figures:
     )
 
 
-def _realised(labelled: Rows, which: str) -> dict[str, float]:
+def _realised(labelled: Structs, which: str) -> dict[str, float]:
     """The metrics of scores that met their labels; an AUC needs both labels."""
     known = ~np.isnan(labelled[which])
     label, score = labelled["label"][known], labelled[which][known]

@@ -8,17 +8,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from services.serving.model import Kind, State
+from services.serving.model import State
 from services.serving.scorers import Scorers
 from services.serving.step import PREDICTIONS, SHADOWS, step, turned, turning
 from tidemill.bus.fold import Batch, Input, OutputTopic, Rows, Snapshot
 from tidemill.errors import Refused, Rejected
 from tidemill.events import wire
+from tidemill.models.kinds import Kind
 from tidemill.models.rollout import Roster
 from tidemill.models.scorer import Scorer
 from tidemill.trust.keys import KeyRing
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Schemas(Protocol):
@@ -86,7 +87,7 @@ class Serving:
             return turned(roster, name, batch, at, self._ring)
         except Refused as error:
             place = {"stream": batch.stream, "partition": batch.partition, "offset": int(batch.offsets[at])}
-            log.error("switch ignored", extra=place | {"reason": error.reason, "why": error.message})
+            logger.error("switch ignored", extra=place | {"reason": error.reason, "why": error.message})
             return roster
 
     def _load(self, roster: Roster) -> dict[str, Scorer]:

@@ -20,7 +20,7 @@ from tidemill.models.rollout import Roster, content_of, decided
 from tidemill.models.scorer import Scorer
 from tidemill.trust.keys import KeyRing
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Orders:
         try:
             self._open |= {content_of(one.event): one for one in follower.poll(0.1) if isinstance(one.event, RolloutOrdered)}
         except Transient as error:
-            log.warning("waiting", extra={"why": str(error)})
+            logger.warning("waiting", extra={"why": str(error)})
 
     def _consider(self, content: str, heard: Heard, running: Running[State], publisher: Publisher) -> None:
         """Prepare an order for the partitions that are folded here and were not told of yet; forget one that is overtaken."""
@@ -81,7 +81,7 @@ class Orders:
             scorer = self._ready[ordered.stream, ordered.model] = self.scorers.load(ordered.artifact)
             decision.check_requester(scorer.requester)
         except (Refused, Rejected) as error:
-            log.error("order refused", extra={"order": ordered.order, "reason": error.reason, "why": error.message})
+            logger.error("order refused", extra={"order": ordered.order, "reason": error.reason, "why": error.message})
             return ModelRefused(**self._about(ordered), reason=f"{error.reason}: {error.message}")
         return ModelPrepared(**self._about(ordered), partitions=sorted(partitions))
 
@@ -97,6 +97,6 @@ class Orders:
             with telemetry.control_span(f"process {heard.topic}", cause=heard.envelope.traceparent, attributes=facts) as span:
                 publisher.publish(event, said, cause=heard.envelope.id, traceparent=span.traceparent)
         except Transient as error:
-            log.warning("waiting", extra={"why": str(error)})
+            logger.warning("waiting", extra={"why": str(error)})
             return False
         return True

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.serving.answers import FAILED, NO_MODEL, SCORED, Answers, headers
-from services.serving.model import VECTOR, Kind, State
+from services.serving.model import State
 from tidemill import telemetry
 from tidemill.bus.fold import ABOUT, LINK, Batch, Rows
 from tidemill.errors import Refused
@@ -20,9 +20,9 @@ from tidemill.events import wire
 from tidemill.events.identity import hash64
 from tidemill.events.log import ModelSwitched, SpecAdopted
 from tidemill.events.predictions import Prediction
+from tidemill.models.kinds import Kind
 from tidemill.models.rollout import Roster, Seat
 from tidemill.models.scorer import Scorer
-from tidemill.spec import Bundle
 from tidemill.spec.model import ModelSpec
 from tidemill.trust.keys import KeyRing
 
@@ -72,19 +72,13 @@ def _stretch(
     mine = ids[begin:end]
     for number in np.unique(mine).tolist():
         kind = kinds.get(number)
-        if kind is None or kind.dtype is None:
+        asked = [model for model in bundle.models.values() if kind is not None and kind.asks(model)]
+        if kind is None or kind.dtype is None or not asked:
             continue
         index = np.flatnonzero(mine == number) + begin
         rows = np.frombuffer(b"".join([batch.values[at] for at in index.tolist()]), kind.dtype)
-        for model in _asked(bundle, kind):
+        for model in asked:
             _answer(state, model, kind, index, rows, said)
-
-
-def _asked(bundle: Bundle, kind: Kind) -> list[ModelSpec]:
-    """The models that a record asks; a failed position asks all, since it does not say of which trigger it is."""
-    if kind.record != VECTOR:
-        return list(bundle.models.values())
-    return [model for model in bundle.models.values() if model.trigger_name.replace("-", "_") == kind.trigger]
 
 
 def _answer(
@@ -92,7 +86,7 @@ def _answer(
 ) -> None:
     assert state.roster.bundle is not None
     seats, scorers = state.roster.of(model.model), state.scorers
-    status = FAILED if kind.record != VECTOR else NO_MODEL if seats.champion is None else SCORED
+    status = FAILED if not kind.vector else NO_MODEL if seats.champion is None else SCORED
     plain = Answers(model.model, model.trigger_source(state.roster.bundle), None, model.threshold, index, _heads(rows), status)
     if status != SCORED or seats.champion is None:
         said[PREDICTIONS].append(plain)

@@ -17,7 +17,7 @@ from tidemill.events.training import RunRequested
 from tidemill.settings import Settings
 from tidemill.spec import Bundle
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MIGRATIONS = (
     """
@@ -125,7 +125,7 @@ class Features:
         try:
             tail = tail_of(self._lookup, f"features.{request.stream}", request.partition)
         except Transient as error:
-            log.info("run waits", extra={"run": request.run, "why": str(error)})
+            logger.info("run waits", extra={"run": request.run, "why": str(error)})
             return False
         return tail is not None and tail.position >= request.position
 

@@ -20,7 +20,7 @@ from tidemill.bus.control import Engine, Meta, Saying, Stopped, Transaction
 from tidemill.events.training import DatasetBuilt, RunCompleted, RunFailed, RunRequested, RunStarted
 from tidemill.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MOST_CRASHES = 3
 """A child that ended without a word so often fails its run."""
@@ -116,7 +116,7 @@ class Runner:
         if stop.is_set():
             return
         crashed = code != AGAIN
-        log.warning("run gives up", extra={"run": claim.request.run, "code": code, "crashes": claim.crashes + crashed})
+        logger.warning("run gives up", extra={"run": claim.request.run, "code": code, "crashes": claim.crashes + crashed})
         if crashed and claim.crashes + 1 >= MOST_CRASHES:
             detail = f"the fitting process ended {MOST_CRASHES} times with exit code {code}; see the service's log"
             self._close(claim, "failed", _failed(claim.request, "crashed", detail), engine)

@@ -24,6 +24,7 @@ from tests.integration.control.begin import begin_here
 from tests.unit.training.synthetic import BEGIN, DAY, MODEL, PER_DAY, past, request
 from tidemill.bus.control_client import Follower, Heard, Publisher, read_all
 from tidemill.bus.producer import configuration
+from tidemill.bus.sequence import Gap
 from tidemill.events import features, log, wire
 from tidemill.events.base import Event
 from tidemill.events.log_facts import SpecAdopted
@@ -258,7 +259,7 @@ def test_what_is_read_is_what_stands_before_the_cause(case: Case) -> None:
 def test_a_gap_in_features_is_never_learned_from(case: Case) -> None:
     everything = values(case)
     produce(case, everything[:5_000] + everything[5_001:])
-    with pytest.raises(RuntimeError, match="gap"):
+    with pytest.raises(Gap, match="record 5000 is missing"):
         read(case.settings, case.registry, request(N, stream=case.stream))
 
 

@@ -34,7 +34,7 @@ from tidemill.telemetry import control_span, facts_of
 if TYPE_CHECKING:
     from tidemill.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ def _decode(message: Message, registry: Registry, kinds: tuple[type[Event], ...]
     try:
         event = wire.decode(message.value() or b"", registry, cast(envelope.Headers, message.headers()))
     except Rejected as error:
-        log.warning("record left out", extra={"topic": topic, "offset": offset, "reason": error.reason})
+        logger.warning("record left out", extra={"topic": topic, "offset": offset, "reason": error.reason})
         return None
     if not isinstance(event, kinds):
         return None

@@ -69,7 +69,7 @@ def application(health: Health, routers: Sequence[APIRouter] = ()) -> FastAPI:
     return app
 
 
-class Door:
+class HttpServer:
     """The HTTP server of a process, in a thread of its own."""
 
     def __init__(self, health: Health, settings: Settings, routers: Sequence[APIRouter] = ()) -> None:
@@ -94,6 +94,6 @@ class Door:
         self._socket.close()
 
 
-def open_door(health: Health, settings: Settings, routers: Sequence[APIRouter] = ()) -> Door | None:
+def open_door(health: Health, settings: Settings, routers: Sequence[APIRouter] = ()) -> HttpServer | None:
     """The process's HTTP server; None where the settings give it no port."""
-    return Door(health, settings, routers) if settings.http_port else None
+    return HttpServer(health, settings, routers) if settings.http_port else None

@@ -1,4 +1,4 @@
-"""From messages to batches: what a reader takes (R1) and of which writer (R5).
+"""From messages to batches of those that count (`sequence`), and where the reader stands after them.
 
 No Python call per record: the getters of a message are C functions, the judging is over arrays. Only a batch in which something is
 missing, repeated or void is looked at record by record.
@@ -12,20 +12,14 @@ from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from confluent_kafka import Message
 
 from tidemill.bus.fold import I8, Batch, Input
 from tidemill.bus.metrics import DROPPED
+from tidemill.bus.sequence import EVERY, dense, log_stamps, of_writer, prefixes
 from tidemill.bus.snapshot import fingerprint
-from tidemill.events.log import BARRIER, HEADER, LOG_HEADER, PREFIX
 
-_EVERY: Final = slice(None)
 _WHEN: Final = itemgetter(1)
-
-
-class Gap(RuntimeError):
-    """A record is missing in an input: the reader stops at once, since everything after it would be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +62,10 @@ def intake(source: Input, topic: str, partition: int, messages: list[Message], p
             return None, place
     headers: list[Any] = list(map(Message.headers, messages))
     values: list[Any] = list(map(Message.value, messages))
-    rows, sound = _log_stamps(headers) if source.log else _prefixes(values)
-    writer, valid = _of_writer(rows, place.writer) if source.log else (place.writer, _EVERY)
+    rows, sound = log_stamps(headers) if source.log else prefixes(values)
+    writer, valid = of_writer(rows, place.writer) if source.log else (place.writer, EVERY)
     rows, own = rows[valid], sound[valid]
-    seqs, fresh, following = _dense(rows, place.seq, f"{topic}[{partition}]", source.log)
+    seqs, fresh, following = dense(rows, place.seq, f"{topic}[{partition}]", source.log)
     keep = own[fresh]
     after = replace(place, offset=int(offsets[-1]) + 1, seq=following, writer=writer, newest=messages[-1])
     if len(keep) < len(messages):
@@ -84,57 +78,6 @@ def intake(source: Input, topic: str, partition: int, messages: list[Message], p
     keys = list(map(Message.key, messages))
     log = rows[fresh] if source.log else None
     return Batch(source.name, topic.partition(".")[2], partition, offsets, times, keys, values, headers, seqs, log), after
-
-
-def _log_stamps(headers: list[Any]) -> tuple[npt.NDArray[np.void], I8]:
-    """The LOG_HEADER of each record, and the indices of the records that have one."""
-    if None not in headers:
-        heads = [head[0] for head in headers]
-        stamps = [stamp for _, stamp in heads]
-        if {name for name, _ in heads} == {HEADER} and None not in stamps and set(map(len, stamps)) == {LOG_HEADER.itemsize}:
-            return np.frombuffer(b"".join(stamps), LOG_HEADER), np.arange(len(headers))
-    sound = [i for i, head in enumerate(headers) if _is_stamp(head)]
-    return np.frombuffer(b"".join([headers[i][0][1] for i in sound]), LOG_HEADER), np.array(sound, np.int64)
-
-
-def _is_stamp(head: Any) -> bool:
-    return bool(head) and head[0][0] == HEADER and head[0][1] is not None and len(head[0][1]) == LOG_HEADER.itemsize
-
-
-def _prefixes(values: list[Any]) -> tuple[npt.NDArray[np.void], I8]:
-    """The PREFIX of each record, and the indices of the records that have one."""
-    width = PREFIX.itemsize
-    if None not in values and min(map(len, values)) >= width:
-        return np.frombuffer(b"".join([value[:width] for value in values]), PREFIX), np.arange(len(values))
-    sound = [i for i, value in enumerate(values) if value is not None and len(value) >= width]
-    return np.frombuffer(b"".join([values[i][:width] for i in sound]), PREFIX), np.array(sound, np.int64)
-
-
-def _of_writer(rows: npt.NDArray[np.void], writer: int) -> tuple[int, npt.NDArray[np.bool_]]:
-    """The writer after these records, and which of them are of the last barrier's writer before them."""
-    barriers = np.flatnonzero(rows["kind"] == BARRIER)
-    if not len(barriers):
-        return writer, rows["writer"] == np.uint64(writer)
-    current = np.full(len(rows), writer, np.uint64)
-    for at in barriers.tolist():
-        current[at:] = rows["writer"][at]
-    return int(current[-1]), rows["writer"] == current
-
-
-def _dense(rows: npt.NDArray[np.void], following: int, where: str, log: bool) -> tuple[I8, Any, int]:
-    """The numbers of the records that come next, which those are, and the number after them. Raises Gap."""
-    seqs: I8 = rows["seq"].astype(np.int64)
-    if np.array_equal(seqs, np.arange(following, following + len(seqs))):
-        return seqs, _EVERY, following + len(seqs)
-    barriers = (rows["kind"] == BARRIER).tolist() if log else [False] * len(seqs)
-    fresh, begin = [], following
-    for at, (seq, barrier) in enumerate(zip(seqs.tolist(), barriers, strict=True)):
-        if seq > following:
-            raise Gap(f"{where}: record {following} is missing, {seq} came instead; nothing after it may be folded")
-        if seq == following or barrier:  # a barrier is appended before its writer knows the last number: it takes the next
-            fresh.append(at)
-            following += 1
-    return np.arange(begin, following), np.array(fresh, np.int64), following
 
 
 def _say_dropped(topic: str, came: int, sound: int, own: int, kept: int) -> None:

@@ -15,7 +15,7 @@ from tidemill.bus.pace import Pace
 from tidemill.bus.producer import Sender
 from tidemill.bus.worker import Worker
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 DRAIN: Final = 6.0
 """Seconds that the broker has to acknowledge what is under way when the process is to end."""
@@ -62,4 +62,4 @@ class Keeper(Generic[State]):
         try:
             self._consumer.commit(offsets=worker.standing, asynchronous=False)
         except KafkaException as error:  # the group has moved on: an older commit only means folding more again
-            log.warning("commit refused", extra={"stream": worker.stream, "partition": worker.partition, "error": str(error)})
+            logger.warning("commit refused", extra={"stream": worker.stream, "partition": worker.partition, "error": str(error)})

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from tidemill.bus.fold import Snapshot
 from tidemill.bus.metrics import IGNORED, SNAPSHOT
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 KEPT: Final = 2
 _META: Final = "meta"
@@ -100,7 +100,7 @@ class Shelf:
                 yield _read(path)
             except _BAD_FILE as error:
                 IGNORED.labels("damaged").inc()
-                log.warning("snapshot ignored", extra={"reason": "damaged", "path": str(path), "error": str(error)})
+                logger.warning("snapshot ignored", extra={"reason": "damaged", "path": str(path), "error": str(error)})
 
     def _newest_first(self) -> list[Path]:
         """As they were written: one of an earlier code or log may be ahead of all that is of any use."""

@@ -10,10 +10,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 from tidemill.cli.feed import moment
 from tidemill.cli.options import AsOutput, DataDir, Output
+from tidemill.cli.progress import day, progress, teller
 from tidemill.demo import render, run, story
 from tidemill.demo.run import Counts
 from tidemill.events.monitoring import WindowClosed
@@ -21,6 +22,7 @@ from tidemill.feed.gate import Gate
 from tidemill.feed.replay import Sent
 from tidemill.feed.session import Session
 from tidemill.settings import Settings
+from tidemill.spec import load
 
 Tell = Callable[[Sent, Gate, Counts], None]
 
@@ -34,24 +36,25 @@ def demo(
     output: AsOutput = Output.text,
 ) -> None:
     """Run the whole loop over a year of real flights, and report what it did."""
-    home = Settings.given(data_dir).data_dir
+    home, bundle = Settings.given(data_dir).data_dir, load(folder)
     console = Console(highlight=False, force_terminal=False if headless else None)
-    run.prepare(home)
+    run.prepare(home, bundle)
     with run.stack(home, keep) as settings:
-        run.apply(folder, home)
+        run.apply(folder, home, bundle)
         session = Session(settings, folder, [*story.TOLD, WindowClosed])
         end = moment(until) if until else session.timeline.end
-        with run.approver(home), _telling(console, session, headless) as (shown, tell):
+        with run.deciding(home, bundle), _telling(console, session, headless) as (shown, tell):
             clock, _ = run.replay(session, end, shown, tell)
         session.close()
         console.print("reading everything back")
-        summary, scene = run.report(session, clock)
-    render.report(console, summary, scene, render.Place(home, keep))
-    if output is Output.json:
-        file = home / "demo-summary.json"
-        file.write_text(summary.model_dump_json(indent=2))
-        console.print(f"figures: {file}")
-    if summary.discrepancies():
+        reports = run.report(session, clock)
+    for summary, scene in reports:
+        render.report(console, summary, scene, render.Home(home, keep))
+        if output is Output.json:
+            file = home / ("demo-summary.json" if len(reports) == 1 else f"demo-summary-{scene.model}.json")
+            file.write_text(summary.model_dump_json(indent=2))
+            console.print(f"figures: {file}")
+    if any(summary.discrepancies() for summary, _ in reports):
         raise typer.Exit(1)
 
 
@@ -61,27 +64,21 @@ def _telling(console: Console, session: Session, headless: bool) -> Iterator[tup
     if headless:
         yield console, _monthly(console)
         return
-    columns = (TextColumn("{task.description:9}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bar:
+    with progress(console) as bar:
         yield bar.console, _bars(bar, session)
 
 
 def _bars(bar: Progress, session: Session) -> Tell:
-    lanes = session.timeline.lanes
-    total = sum(len(lane.known) for lane in lanes)
-    triggers = len(next(lane.known for lane in lanes if lane.source in {t.source for t in session.bundle.stream.triggers.values()}))
-    tasks = {
-        name: bar.add_task(name, total=size, told="")
-        for name, size in (("events", total), ("predicted", triggers), ("outcomes", triggers))
-    }
+    """The replay's bar, and below it what comes of its events."""
+    events = {lane.source: len(lane.known) for lane in session.timeline.lanes}
+    asked = sum(events[model.trigger_source(session.bundle)] for model in session.bundle.models.values())
+    replay = teller(bar, session)
+    predicted, outcomes = (bar.add_task(name, total=asked, told="") for name in ("predicted", "outcomes"))
 
     def tell(sent: Sent, gate: Gate, counts: Counts) -> None:
-        count = sum(sent.events.values())
-        state = "" if gate.idle else "  waits for a decision"
-        rate = count / max(bar.tasks[0].elapsed or 1.0, 1e-9)
-        bar.update(tasks["events"], completed=count, told=f"{count:>7,}  {_day(sent.until)}  {rate:,.0f}/s{state}")
-        bar.update(tasks["predicted"], completed=counts.predictions, told=f"{counts.predictions:>7,}")
-        bar.update(tasks["outcomes"], completed=counts.outcomes, told=f"{counts.outcomes:>7,}")
+        replay(sent, gate)
+        bar.update(predicted, completed=counts.predictions, told=f"{counts.predictions:>9,}")
+        bar.update(outcomes, completed=counts.outcomes, told=f"{counts.outcomes:>9,}")
 
     return tell
 
@@ -96,11 +93,7 @@ def _monthly(console: Console) -> Tell:
         if month != last:
             last = month
             console.print(
-                f"{_day(sent.until)}: {sum(sent.events.values()):,} events, {counts.predictions:,} predictions, {counts.outcomes:,} outcomes"
+                f"{day(sent.until)}: {sum(sent.events.values()):,} events, {counts.predictions:,} predictions, {counts.outcomes:,} outcomes"
             )
 
     return tell
-
-
-def _day(micros: int) -> str:
-    return datetime.fromtimestamp(micros / 1e6, UTC).strftime("%d %b %Y")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tidemill.cli.options import DataDir, connected
+from tidemill.cli.progress import progress, teller
 from tidemill.errors import Refused
-from tidemill.feed.gate import FOREVER, Gate
-from tidemill.feed.replay import Sent
+from tidemill.feed.gate import FOREVER
 from tidemill.feed.session import Session
 from tidemill.spec.values import parse_moment
 
@@ -59,25 +57,3 @@ def paced(begin: int, speed: float | None) -> Callable[[], int]:
         raise Refused("bad-speed", "--speed is seconds of event time per second, above 0")
     started = time.monotonic()
     return lambda: begin + int((time.monotonic() - started) * speed * 1e6)
-
-
-def progress(console: Console) -> Progress:
-    """The bar of a replay."""
-    columns = (TextColumn("{task.description:12}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeElapsedColumn())
-    return Progress(*columns, console=console)
-
-
-def teller(bar: Progress, session: Session) -> Callable[[Sent, Gate], None]:
-    """Shows how far a replay is: events, date, throughput."""
-    lanes, started = session.timeline.lanes, time.monotonic()
-    total = sum(len(lane.known) for lane in lanes)
-    task = bar.add_task("feeding", total=total, told="", completed=sum(lane.count(session.begin) for lane in lanes))
-
-    def tell(sent: Sent, gate: Gate) -> None:
-        count = sum(sent.events.values())
-        rate = count / max(time.monotonic() - started, 1e-9)
-        waits = "" if gate.idle else "  waits for a decision"
-        told = f"{count:>9,} events  {datetime.fromtimestamp(sent.until / 1e6, UTC):%d %b %Y}  {rate:,.0f}/s{waits}"
-        bar.update(task, completed=sum(lane.count(sent.until) for lane in lanes), told=told)
-
-    return tell

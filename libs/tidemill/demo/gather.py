@@ -13,17 +13,18 @@ from confluent_kafka import Message
 from tidemill.bus.consumer import read_to_end
 from tidemill.bus.control_client import read_all
 from tidemill.demo import ledger, summary
-from tidemill.demo.summary import Champion, Events, Place, Scene, Summary
+from tidemill.demo.summary import Champion, Events, Position, Scene, Summary
 from tidemill.events import governance, ingest, log, monitoring, registry_facts, training
 from tidemill.events.base import Event
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.identity import hash64
 from tidemill.events.registry import Registry
+from tidemill.models.kinds import Kind
 from tidemill.settings import Settings
 from tidemill.spec import Bundle
 from tidemill.trust.keys import KeyRing
 
-Rows = npt.NDArray[np.void]
+Structs = npt.NDArray[np.void]
 _CONTROL = (
     training.RunRequested,
     registry_facts.VersionRegistered,
@@ -42,57 +43,85 @@ class Clock:
     flowing: float
 
 
+@dataclass(frozen=True)
+class Topics:
+    """What the data plane's topics hold; predictions and shadow predictions of one model alone."""
+
+    raw: dict[str, ledger.RawTopic]
+    """By source, in the spec's order."""
+    log: ledger.Log
+    features: dict[Kind, Structs]
+    predictions: pl.DataFrame
+    shadows: pl.DataFrame
+
+    @classmethod
+    def read(cls, settings: Settings, registry: Registry, bundle: Bundle, model: str) -> Topics:
+        """All of them, up to their present ends."""
+
+        def read(topic: str) -> Iterator[list[Message]]:
+            return read_to_end(settings, topic)
+
+        stream = bundle.stream.stream
+        return cls(
+            raw={source: ledger.read_raw(read, f"raw.{stream}.{source}", registry) for source in bundle.stream.order},
+            log=ledger.read_log(read, f"log.{stream}"),
+            features=ledger.read_features(read, f"features.{stream}", registry),
+            predictions=ledger.read_predictions(read, f"predictions.{stream}").filter(pl.col("model") == model),
+            shadows=ledger.read_predictions(read, f"shadow-predictions.{stream}").filter(pl.col("model") == model),
+        )
+
+    def about(self, record: str, model: str) -> Structs:
+        """The rows of a record type (`Outcome`, `Unlabelled`) that are about one model."""
+        mine = [rows[rows["model"] == hash64(model.encode())] for kind, rows in self.features.items() if kind.record == record]
+        return np.concatenate(mine) if mine else np.zeros(0, np.void)
+
+
 def gather(settings: Settings, bundle: Bundle, model: str, clock: Clock) -> tuple[Summary, Scene]:
     """Read everything. Counts, order, quality and latency are computed from the records, and every switch's decision is verified.
 
     Causes, rows, approvers and a version's own metrics are what the control events say.
     """
-    stream, registry = bundle.stream.stream, Registry(settings.schema_registry)
-
-    def read(topic: str) -> Iterator[list[Message]]:
-        return read_to_end(settings, topic)
-
-    raw = {source: ledger.read_raw(read, f"raw.{stream}.{source}", registry) for source in bundle.stream.order}
-    log_ = ledger.read_log(read, f"log.{stream}")
-    features = ledger.read_features(read, f"features.{stream}", registry)
-    predictions = ledger.read_predictions(read, f"predictions.{stream}").filter(pl.col("model") == model)
-    shadows = ledger.read_predictions(read, f"shadow-predictions.{stream}")
-    holding = log_.holding(stream, registry, KeyRing.load(settings.trust_dir))
+    spec, stream, registry = bundle.models[model], bundle.stream.stream, Registry(settings.schema_registry)
+    topics = Topics.read(settings, registry, bundle, model)
+    holding = topics.log.holding(stream, registry, KeyRing.load(settings.trust_dir))
     control = Control.read(settings, stream, model, holding)
-    trigger = bundle.models[model].trigger_source(bundle)
-    triggers = (log_.rows["kind"] == log.EVENT) & (log_.rows["source"] == bundle.stream.order.index(trigger))
-    outcomes = _of_model(features.get("Outcome"), model)
+    source = spec.trigger_source(bundle)
+    triggers = (topics.log.rows["kind"] == log.EVENT) & (topics.log.rows["source"] == bundle.stream.order.index(source))
+    outcomes = topics.about("Outcome", model)
     labels = _outcomes(outcomes)
-    both = summary.compared(predictions, shadows, labels, control.first)
-    rest = [
-        topic.rest(log_.raw_offsets(number), control.dead(f"raw.{stream}.{source}"))
-        for number, (source, topic) in enumerate(raw.items())
-    ]
+    both = summary.compared(topics.predictions, topics.shadows, labels, control.first)
     found = Summary(
-        events=Events(
-            raw={source: len(topic.events) for source, topic in raw.items()},
-            log=log_.events,
-            control=len(log_.rows) - log_.events,
-            dead_letters=sum(len(control.dead(f"raw.{stream}.{source}")) for source in raw),
-            duplicates=sum(repeats for repeats, _ in rest),
-            lost=sum(lost for _, lost in rest),
-        ),
-        inversions=log_.inversions,
+        events=_events(stream, topics, control),
+        inversions=topics.log.inversions,
         triggers=int(triggers.sum()),
-        vectors=len(features.get("Vector", ())),
-        predictions=len(predictions),
+        vectors=sum(len(rows) for kind, rows in topics.features.items() if kind.vector and kind.asks(spec)),
+        predictions=len(topics.predictions),
         outcomes=len(outcomes),
-        unlabelled=len(_of_model(features.get("Unlabelled"), model)),
+        unlabelled=len(topics.about("Unlabelled", model)),
         models=control.champions,
         alerts=control.alerts,
         runs=control.runs,
         year=summary.comparison(both),
         monthly=summary.by_month(both),
         seconds=clock.total,
-        events_per_second=log_.events / max(clock.flowing, 1e-9),
-        latency_ms=_latency(raw[trigger].appended, log_, triggers, predictions),
+        events_per_second=topics.log.events / max(clock.flowing, 1e-9),
+        latency_ms=_latency(topics.raw[source].appended, topics.log, triggers, topics.predictions),
     )
-    return found, _scene(model, predictions, labels, control)
+    return found, _scene(model, topics.predictions, labels, control)
+
+
+def _events(stream: str, topics: Topics, control: Control) -> Events:
+    """Where every raw event ended."""
+    dead = {source: control.dead(f"raw.{stream}.{source}") for source in topics.raw}
+    rest = [topic.rest(topics.log.raw_offsets(number), dead[source]) for number, (source, topic) in enumerate(topics.raw.items())]
+    return Events(
+        raw={source: len(topic.events) for source, topic in topics.raw.items()},
+        log=topics.log.events,
+        control=len(topics.log.rows) - topics.log.events,
+        dead_letters=sum(map(len, dead.values())),
+        duplicates=sum(repeats for repeats, _ in rest),
+        lost=sum(lost for _, lost in rest),
+    )
 
 
 def _scene(model: str, predictions: pl.DataFrame, labels: pl.DataFrame, control: Control) -> Scene:
@@ -165,7 +194,7 @@ def _champions(said: list[Event], holding: Collection[tuple[str, int, int]]) -> 
             rows=versions[switch.version].rows,
             auc=versions[switch.version].metrics["auc"],
             approved_by=decided[switch.version].approvers,
-            switched_at=Place(partition=switch.partition, offset=switch.offset),
+            switched_at=Position(partition=switch.partition, offset=switch.offset),
             verified=(switch.model, switch.version, switch.offset) in holding,
         )
         for switch in switches
@@ -176,12 +205,7 @@ def _count(said: list[Event], kind: type[Event]) -> int:
     return sum(isinstance(event, kind) for event in said)
 
 
-def _of_model(rows: Rows | None, model: str) -> Rows:
-    """The rows that are about one model."""
-    return np.zeros(0, np.void) if rows is None else rows[rows["model"] == hash64(model.encode())]
-
-
-def _outcomes(rows: Rows) -> pl.DataFrame:
+def _outcomes(rows: Structs) -> pl.DataFrame:
     """Each outcome as its trigger's position and its label."""
     if not len(rows):
         return pl.DataFrame(schema={"position": pl.Float64, "label": pl.Float64})

@@ -10,12 +10,14 @@ import numpy.typing as npt
 import polars as pl
 from confluent_kafka import Message
 
+from tidemill.bus.sequence import dense, log_stamps, of_writer, prefixes
 from tidemill.errors import Refused
-from tidemill.events import fixed, log, wire
+from tidemill.events import log, wire
 from tidemill.events.columnar import Decoder
 from tidemill.events.identity import hash64_many
 from tidemill.events.predictions import Prediction
 from tidemill.events.registry import Registry
+from tidemill.models.kinds import Kind
 from tidemill.models.rollout import Roster
 from tidemill.trust.keys import KeyRing
 
@@ -106,56 +108,56 @@ def read_raw(read: Reader, topic: str, registry: Registry) -> RawTopic:
 
 
 def read_log(read: Reader, topic: str) -> Log:
-    """The log as its readers see it: records of a writer that a later barrier replaced are void (R5)."""
-    rows, offsets, turns = [], [], dict[int, bytes]()
+    """The log as its readers see it (R1, R5). Raises Gap."""
+    found, offsets, turns = [np.zeros(0, log.LOG_HEADER)], [np.zeros(0, np.int64)], dict[int, bytes]()
+    writer, following = 0, 0
     for batch in read(topic):
-        rows.append(np.frombuffer(b"".join([_header(message) for message in batch]), log.LOG_HEADER))
-        offsets.append(np.array([message.offset() for message in batch], np.int64))
-        turning = np.flatnonzero(np.isin(rows[-1]["kind"], (log.SPEC_ADOPTED, log.MODEL_SWITCHED)))
-        turns |= {int(offsets[-1][at]): batch[at].value() or b"" for at in turning.tolist()}
-    all_rows, all_offsets = np.concatenate(rows), np.concatenate(offsets)
-    barrier = np.maximum.accumulate(np.where(all_rows["kind"] == log.BARRIER, np.arange(len(all_rows)), 0))
-    valid = all_rows["writer"] == all_rows["writer"][barrier]
-    kept = set(all_offsets[valid].tolist())
-    return Log(all_rows[valid], all_offsets[valid], {offset: value for offset, value in turns.items() if offset in kept})
+        rows, places = log_stamps([message.headers() for message in batch])
+        writer, valid = of_writer(rows, writer)
+        rows, places = rows[valid], places[valid]
+        _, fresh, following = dense(rows, following, topic, log=True)
+        rows, places = rows[fresh], places[fresh]
+        found.append(rows)
+        offsets.append(np.array([batch[at].offset() for at in places.tolist()], np.int64))
+        turning = places[np.isin(rows["kind"], (log.SPEC_ADOPTED, log.MODEL_SWITCHED))]
+        turns |= {batch[at].offset() or 0: batch[at].value() or b"" for at in turning.tolist()}
+    return Log(np.concatenate(found), np.concatenate(offsets), turns)
 
 
-def read_features(read: Reader, topic: str, registry: Registry) -> dict[str, npt.NDArray[np.void]]:
-    """Record name -> rows of `Vector`, `Outcome`, `Unlabelled`, `Failed`; vectors only by the fields that every vector begins with."""
+def read_features(read: Reader, topic: str, registry: Registry) -> dict[Kind, npt.NDArray[np.void]]:
+    """The rows of every kind but control records."""
     values: dict[int, list[bytes]] = {}
-    for batch in read(topic):
+    for batch in _fresh(read, topic):
         payloads = [message.value() or b"" for message in batch]
         for number, payload in zip(wire.schema_ids(payloads).tolist(), payloads, strict=True):
             values.setdefault(number, []).append(payload)
-    found: dict[str, npt.NDArray[np.void]] = {}
+    found: dict[Kind, list[bytes]] = {}
     for number, payloads in values.items():
-        schema = registry.schema(number)
-        if schema["name"] in ("Vector", "Outcome", "Unlabelled", "Failed"):
-            rows = _once(np.frombuffer(b"".join(payloads), fixed.dtype_of(schema)))
-            found[schema["name"]] = rows
-    return found
+        found.setdefault(Kind.of(registry.schema(number)), []).extend(payloads)
+    return {kind: np.frombuffer(b"".join(payloads), kind.dtype) for kind, payloads in found.items() if kind.dtype is not None}
 
 
 def read_predictions(read: Reader, topic: str) -> pl.DataFrame:
     """Columns of `Prediction` (scalars only), `id` of the trigger and `appended` (ms), a row per sequence number, in order."""
     frames, decoder = [], Decoder(Prediction.SCHEMA)
-    for batch in read(topic):
+    for batch in _fresh(read, topic):
         decoded = decoder.decode([message.value() or b"" for message in batch])
         appended = pl.Series("appended", [message.timestamp()[1] for message in batch], pl.Int64)
         ids = pl.Series("id", [(message.key() or b"").decode() for message in batch], pl.String)
         frames.append(decoded.frame.drop("missing").with_columns(appended.gather(decoded.good), ids.gather(decoded.good)))
     if not frames:
         return pl.DataFrame(schema=_PREDICTIONS)
-    return pl.concat(frames).unique("seq", keep="first", maintain_order=True)
+    return pl.concat(frames)
 
 
-def _once(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-    """Each sequence number once: a restarted writer may have repeated its last records (R1)."""
-    return rows[np.unique(rows["seq"], return_index=True)[1]]
-
-
-def _header(message: Message) -> bytes:
-    return dict(message.headers() or [])[log.HEADER]  # type: ignore[return-value]
+def _fresh(read: Reader, topic: str) -> Iterator[list[Message]]:
+    """What is behind the log as its readers see it: a restarted writer may have repeated its last records (R1). Raises Gap."""
+    following = 0
+    for batch in read(topic):
+        rows, places = prefixes([message.value() for message in batch])
+        _, fresh, following = dense(rows, following, topic, log=False)
+        if len(taken := places[fresh]):
+            yield [batch[at] for at in taken.tolist()]
 
 
 def _name(registry: Registry, number: int) -> str:

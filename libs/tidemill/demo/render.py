@@ -18,14 +18,14 @@ _BAR_PER_PERCENT, _LONGEST_BAR = 1, 30
 
 
 @dataclass(frozen=True)
-class Place:
+class Home:
     """Where the demonstration's data is, and whether its stack still runs."""
 
     data_dir: Path
     runs: bool
 
 
-def report(console: Console, summary: Summary, scene: Scene, place: Place) -> None:
+def report(console: Console, summary: Summary, scene: Scene, home: Home) -> None:
     """Print everything that a reader may want to know, the counts first."""
     period = f"{_day(scene.begin)} to {_day(scene.end)}"
     console.rule(f"What happened, {period}")
@@ -42,7 +42,7 @@ def report(console: Console, summary: Summary, scene: Scene, place: Place) -> No
     console.rule("How fast")
     console.print(_speed(summary, period))
     console.rule("Where to look next")
-    for line in _next(summary, scene, place):
+    for line in _next(summary, scene, home):
         console.print(line, soft_wrap=True)
 
 
@@ -153,16 +153,16 @@ def _speed(summary: Summary, period: str) -> str:
     )
 
 
-def _next(summary: Summary, scene: Scene, place: Place) -> list[str]:
+def _next(summary: Summary, scene: Scene, home: Home) -> list[str]:
     program = "tidemill" if shutil.which("tidemill") else ".venv/bin/tidemill"
-    where = "" if place.data_dir == DATA_DIR else f" --data-dir {place.data_dir}"
-    lines = [(f"{program} {command}{where}", text) for command, text in _commands(summary, scene, place)]
+    where = "" if home.data_dir == DATA_DIR else f" --data-dir {home.data_dir}"
+    lines = [(f"{program} {command}{where}", text) for command, text in _commands(summary, scene, home)]
     width = max(len(command) for command, _ in lines)
     return [f"{command:{width}}   [dim]{text}[/]" for command, text in lines]
 
 
-def _commands(summary: Summary, scene: Scene, place: Place) -> Iterator[tuple[str, str]]:
-    yield ("status", "what runs: the stack is still up") if place.runs else ("up --detach", "the same data again, live")
+def _commands(summary: Summary, scene: Scene, home: Home) -> Iterator[tuple[str, str]]:
+    yield ("status", "what runs: the stack is still up") if home.runs else ("up --detach", "the same data again, live")
     yield f"models show {scene.model}", "versions, lineage and history"
     if summary.models:
         last = summary.models[-1]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,13 +25,13 @@ from tidemill.feed.gate import Gate
 from tidemill.feed.replay import Sent
 from tidemill.feed.session import Session
 from tidemill.settings import Settings
+from tidemill.spec import Bundle
 from tidemill.stack.state import State
 from tidemill.trust import keys
 
 MARK = "demo"
 """A file that says whose data directory it is: a demonstration replaces an earlier one's data, and no other."""
-GROUP, APPROVER = "ops-review", "demo-approver"
-AUTHOR = "flight-ops"
+APPROVER = "demo-approver"
 PATIENCE = 120.0
 """Seconds without a new prediction after which something is stuck."""
 
@@ -41,16 +41,22 @@ class Counts:
     """What the loop has said so far."""
 
     predictions: int = 0
-    outcomes: int = 0
+    labelled: dict[tuple[str, int], int] = field(default_factory=dict)
+    """By model and shard, the outcomes so far."""
     waiting: float = 0.0
     """Seconds in which a decision was waited for."""
     _since: float | None = field(default=None, repr=False)
+
+    @property
+    def outcomes(self) -> int:
+        """Labels that came."""
+        return sum(self.labelled.values())
 
     def hear(self, event: object) -> None:
         """Count a closed window."""
         if isinstance(event, WindowClosed):
             self.predictions += event.predictions
-            self.outcomes = event.outcomes_total
+            self.labelled[event.model, event.partition] = event.outcomes_total
 
     def held(self, held: bool) -> None:
         """Whether a decision is waited for from now on."""
@@ -60,8 +66,17 @@ class Counts:
         self._since = now if held else None
 
 
-def prepare(data_dir: Path) -> None:
-    """An empty data directory with an approver's pinned key; Refused where somebody else's data is."""
+def approvers(bundle: Bundle) -> dict[str, list[str]]:
+    """By group that decides about some model, as many names as one decision needs."""
+    required: dict[str, int] = {}
+    for model in bundle.models.values():
+        for group in model.approval.approvers:
+            required[group] = max(required.get(group, 0), model.approval.required)
+    return {group: [APPROVER, *(f"{APPROVER}-{at}" for at in range(2, count + 1))] for group, count in required.items()}
+
+
+def prepare(data_dir: Path, bundle: Bundle) -> None:
+    """An empty data directory with the approvers' pinned keys; Refused where somebody else's data is."""
     if data_dir.exists() and any(data_dir.iterdir()) and not (data_dir / MARK).exists():
         raise Refused("not-a-demo", f"{data_dir} holds data that is not a demonstration's; choose another with --data-dir")
     if (state := State.read(data_dir)) is not None and state.living():
@@ -69,7 +84,9 @@ def prepare(data_dir: Path) -> None:
     shutil.rmtree(data_dir, ignore_errors=True)
     data_dir.mkdir(parents=True)
     (data_dir / MARK).touch()
-    keys.generate(APPROVER, data_dir / "keys", data_dir / "trust" / GROUP)
+    for group, names in approvers(bundle).items():
+        for name in names:
+            keys.generate(name, data_dir / "keys" / group, data_dir / "trust" / group)
 
 
 @contextmanager
@@ -84,10 +101,19 @@ def stack(data_dir: Path, keep: bool) -> Iterator[Settings]:
 
 
 @contextmanager
-def approver(data_dir: Path) -> Iterator[None]:
-    """A person's part: another process with its own key that signs what has passed its gates."""
+def deciding(data_dir: Path, bundle: Bundle) -> Iterator[None]:
+    """People's part: other processes, each with its own key, that sign what has passed its gates."""
+    with ExitStack() as people:
+        for group, names in approvers(bundle).items():
+            for name in names:
+                people.enter_context(_approver(data_dir, group, name))
+        yield
+
+
+@contextmanager
+def _approver(data_dir: Path, group: str, name: str) -> Iterator[None]:
     command = [sys.executable, "-m", "tidemill.cli.main", "approvals", "watch", "--data-dir", str(data_dir)]
-    command += ["--key", str(data_dir / "keys" / f"{APPROVER}.pem"), "--as", APPROVER, "--group", GROUP]
+    command += ["--key", str(data_dir / "keys" / group / f"{name}.pem"), "--as", name, "--group", group]
     command += ["--reason", "all gates passed (demonstration)"]
     with (data_dir / "logs" / "approver.log").open("ab") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
@@ -98,9 +124,9 @@ def approver(data_dir: Path) -> Iterator[None]:
         process.wait(10)
 
 
-def apply(folder: Path, data_dir: Path) -> None:
-    """Publish the use case's spec."""
-    _tidemill("apply", data_dir, str(folder), "--author", AUTHOR, quiet=True)
+def apply(folder: Path, data_dir: Path, bundle: Bundle) -> None:
+    """Publish the use case's spec in its owner's name."""
+    _tidemill("apply", data_dir, str(folder), "--author", bundle.stream.owner, quiet=True)
 
 
 def replay(session: Session, until: int, console: Console, tell: Callable[[Sent, Gate, Counts], None]) -> tuple[Clock, Sent]:
@@ -117,25 +143,20 @@ def replay(session: Session, until: int, console: Console, tell: Callable[[Sent,
         tell(sent, gate, counts)
 
     sent = session.run(until, tell=told, hear=hear)
-    _await_predictions(session, sent.events[_trigger_source(session)])
+    models = session.bundle.models.values()
+    _await_predictions(session, sum(sent.events[model.trigger_source(session.bundle)] for model in models))
     total = time.monotonic() - begun
     counts.held(False)
     return Clock(total, total - counts.waiting), sent
 
 
-def report(session: Session, clock: Clock) -> tuple[Summary, Scene]:
-    """The figures of the (one) model of the use case, and what to say beside them."""
-    (model,) = session.bundle.models
-    return gather(session.settings, session.bundle, model, clock)
-
-
-def _trigger_source(session: Session) -> str:
-    (model,) = session.bundle.models.values()
-    return model.trigger_source(session.bundle)
+def report(session: Session, clock: Clock) -> list[tuple[Summary, Scene]]:
+    """The figures of each model of the use case, and what to say beside them."""
+    return [gather(session.settings, session.bundle, model, clock) for model in session.bundle.models]
 
 
 def _await_predictions(session: Session, wanted: int) -> None:
-    """Return when there is a prediction for every trigger; raise when they stop coming."""
+    """Return when there is every model's prediction for every trigger of its own; raise when they stop coming."""
     consumer, best, since = reader(session.settings, "demo"), -1, time.monotonic()
     try:
         while (count := sum(high - low for low, high in watermarks(consumer, f"predictions.{session.stream}").values())) < wanted:

@@ -15,7 +15,7 @@ from tidemill.models import metrics
 F8 = npt.NDArray[np.float64]
 
 
-class Place(BaseModel):
+class Position(BaseModel):
     """A place in the stream's log."""
 
     partition: int
@@ -42,7 +42,7 @@ class Champion(BaseModel):
     rows: int
     auc: float
     approved_by: list[str]
-    switched_at: Place
+    switched_at: Position
     verified: bool
     """Whether the log has this switch and the decision in it holds, by the keys that are pinned here."""
 

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanContext
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 LARGEST: Final = 64 * 2**20
 """Bytes of one file. When it is full it becomes the older one, and the older one goes."""
@@ -48,7 +48,7 @@ class FileExporter(SpanExporter):
                 with self._path.open("ab") as out:
                     out.write(line)
         except OSError as error:
-            log.warning("spans were lost", extra={"error": str(error), "count": len(spans)})
+            logger.warning("spans were lost", extra={"error": str(error), "count": len(spans)})
             return SpanExportResult.FAILURE
         return SpanExportResult.SUCCESS
 

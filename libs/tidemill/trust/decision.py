@@ -61,7 +61,11 @@ def verify(envelopes: Sequence[str], ring: KeyRing, policy: Policy, subject: Sub
 
     Every envelope must hold: one bad envelope beside enough good ones is still an attempt that nobody should serve.
     """
-    signed = [verify_one(text, ring, policy, subject, now_us=now_us) for text in envelopes]
+    return agreed([verify_one(text, ring, policy, subject, now_us=now_us) for text in envelopes], policy)
+
+
+def agreed(signed: Sequence[tuple[str, statement.Statement]], policy: Policy) -> Verified:
+    """What the results of `verify_one` come to together: Verified, or Refused where they are too few, or one says no."""
     approvers = tuple(sorted({name for name, _ in signed}))
     if len(approvers) < max(1, policy.required):
         raise Refused("too-few-approvers", f"{len(approvers)} of {policy.required} required approvers of {policy.group!r} signed")

@@ -19,7 +19,7 @@ from tidemill.bus.metrics import LAG
 if TYPE_CHECKING:
     from tidemill.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _LOG_APPEND_TIME = 2
 _LOOK_AGAIN = 5.0
@@ -52,7 +52,9 @@ class RawTopics:
             if passed.get(lane, low) > high:
                 raise RuntimeError(_ahead(self._topic(lane.source), lane.partition, passed[lane], high))
             if passed.get(lane, low) < low:
-                log.warning("raw records were deleted", extra={"topic": self._topic(lane.source), "from": passed[lane], "to": low})
+                logger.warning(
+                    "raw records were deleted", extra={"topic": self._topic(lane.source), "from": passed[lane], "to": low}
+                )
         self._next = {lane: max(low, passed.get(lane, low)) for lane, (low, _) in places.items()}
         self._ends = {lane: high for lane, (_, high) in places.items()}
         self._paused.clear()

@@ -14,7 +14,7 @@ from services.ingest.adapters.replies import Address, Replies, addressed
 from services.ingest.adapters.shelf import States
 from services.ingest.adapters.switches import Switches
 from services.ingest.adapters.traces import around, traced
-from services.ingest.model import Arrival, Dead, Rows, State
+from services.ingest.model import Arrival, Dead, RawRows, State
 from services.ingest.settings import Limits
 from services.ingest.step import Output, Plan, Records, Repeats
 from tidemill import telemetry
@@ -109,7 +109,7 @@ class Teller:
         key = records.keys[-1]
         self._newest = fingerprint(None if key is None else key.encode(), records.values[-1])
 
-    def _awaited(self, rows: Rows) -> dict[int, Told]:
+    def _awaited(self, rows: RawRows) -> dict[int, Told]:
         """Whom to tell which rows are in the log."""
         return {i: partial(self._accepted, to) for i, to in addressed(rows.origins).items()}
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.ingest.model import U64, Rows
+from services.ingest.model import U64, RawRows
 from tidemill import telemetry
 from tidemill.events.identity import sampled
 
 
-def traced(rows: Rows, hashes: U64, stream: str, sources: Sequence[str], polled: int) -> dict[int, str]:
+def traced(rows: RawRows, hashes: U64, stream: str, sources: Sequence[str], polled: int) -> dict[int, str]:
     """Record both spans of every sampled row; their `traceparent` by index.
 
     `hashes` are those of the ids; `polled` is when the rows were read, ns.
@@ -22,7 +22,7 @@ def traced(rows: Rows, hashes: U64, stream: str, sources: Sequence[str], polled:
     return {i: _hops(rows, i, int(hashes[i]), stream, sources[rows.source[i]], polled) for i in picks}
 
 
-def _hops(rows: Rows, i: int, id_hash: int, stream: str, source: str, polled: int) -> str:
+def _hops(rows: RawRows, i: int, id_hash: int, stream: str, source: str, polled: int) -> str:
     message, facts = rows.origins[i], {"tidemill.event.id": rows.ids[i], "tidemill.stream": stream, "tidemill.source": source}
     trace, place = telemetry.trace_high(stream, source) << 64 | id_hash, (int(rows.partition[i]), int(rows.offset[i]))
     said = telemetry.parse_traceparent(dict(message.headers() or ()).get("traceparent"))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from services.ingest.model import Arrival, Lane, Level, Rows, State, Switch
+from services.ingest.model import Arrival, Lane, Level, RawRows, State, Switch
 from services.ingest.step import kernels
 from services.ingest.step.append import Output, Records, Repeats, adopt, append_level, append_rows, append_switch, barrier
 from services.ingest.step.merge import Merge
@@ -62,7 +62,7 @@ def step(
         out.dead += shard.merge.arrive(arrival.lane, found.rows, found.promises, now)
         warned += found.warned
     for piece in shard.merge.release(more, list(switches), now):
-        if isinstance(piece, Rows):
+        if isinstance(piece, RawRows):
             append_rows(shard.state, shard.plan, piece, out)
         elif isinstance(piece, Level):
             append_level(shard.state, shard.plan, piece, out)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.ingest import errors
-from services.ingest.model import I64, NEVER, Dead, Lane, Level, Rows, State, Switch, Switched
+from services.ingest.model import I64, NEVER, Dead, Lane, Level, RawRows, State, Switch, Switched
 from services.ingest.step import ids as table
 from services.ingest.step import kernels
 from services.ingest.step.plan import Plan
@@ -26,7 +26,7 @@ class Records:
     """LOG_HEADER rows."""
     keys: list[str] | list[None]
     values: list[bytes]
-    rows: Rows | None = None
+    rows: RawRows | None = None
     """The events; None for a control record."""
     switch: Switch | None = None
 
@@ -35,7 +35,7 @@ class Records:
 class Repeats:
     """Rows that were in the log already; `original` is the log offset of each row's first, -1 where forgotten."""
 
-    rows: Rows
+    rows: RawRows
     original: I64
 
 
@@ -54,7 +54,7 @@ class Output:
     """Failed checks that only warn, by source and rule."""
 
 
-def append_rows(state: State, plan: Plan, rows: Rows, out: Output) -> None:
+def append_rows(state: State, plan: Plan, rows: RawRows, out: Output) -> None:
     """Judge merged rows against all that the log has, and append the new ones."""
     verdict, times, original = _judged(state, plan, rows)
     _pass(state, plan, rows)
@@ -116,7 +116,7 @@ def control(state: State, bundle: Bundle, kind: int, type_: type[Event], said: d
     return Records(header, [None], [wire.frame(bundle.ids[type_.full_name()], wire.datum(event))])
 
 
-def _judged(state: State, plan: Plan, rows: Rows) -> tuple[npt.NDArray[np.uint8], I64, I64]:
+def _judged(state: State, plan: Plan, rows: RawRows) -> tuple[npt.NDArray[np.uint8], I64, I64]:
     n = len(rows)
     verdict, times, original = np.empty(n, np.uint8), np.empty(n, np.int64), np.empty(n, np.int64)
     names, ids = plan.names, state.ids
@@ -131,14 +131,14 @@ def _judged(state: State, plan: Plan, rows: Rows) -> tuple[npt.NDArray[np.uint8]
     return verdict, times, original
 
 
-def _before(rows: Rows, last: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
+def _before(rows: RawRows, last: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
     """Rows of a replay that stand before its newest record: a restart reads them again."""
     key, source, partition = last
     tied = (rows.source < source) | ((rows.source == source) & (rows.partition < partition))
     return np.asarray((rows.key < key) | ((rows.key == key) & tied))
 
 
-def _pass(state: State, plan: Plan, rows: Rows) -> None:
+def _pass(state: State, plan: Plan, rows: RawRows) -> None:
     """The lanes have moved past these rows, whatever became of them."""
     names, codes = plan.names, rows.source.astype(np.int64) << 16 | rows.partition
     for code in np.unique(codes).tolist():
@@ -148,7 +148,7 @@ def _pass(state: State, plan: Plan, rows: Rows) -> None:
     state.last = (int(rows.key[-1]), int(rows.source[-1]), int(rows.partition[-1]))
 
 
-def _set_aside(plan: Plan, rows: Rows, verdict: npt.NDArray[np.uint8], original: I64, out: Output) -> None:
+def _set_aside(plan: Plan, rows: RawRows, verdict: npt.NDArray[np.uint8], original: I64, out: Output) -> None:
     again = np.flatnonzero((verdict == kernels.DUPLICATE) | (verdict == kernels.PASSED))
     if len(again):
         out.repeats.append(Repeats(rows.take(again), original[again]))
@@ -158,7 +158,7 @@ def _set_aside(plan: Plan, rows: Rows, verdict: npt.NDArray[np.uint8], original:
         out.dead.append(Dead(lane, int(rows.offset[i]), errors.ID_CONFLICT, message, rows.origins[i]))
 
 
-def _headers(state: State, rows: Rows, times: I64) -> npt.NDArray[np.void]:
+def _headers(state: State, rows: RawRows, times: I64) -> npt.NDArray[np.void]:
     state.known = max(state.known, int(rows.known.max()))
     header = _next(state, len(rows))
     header["kind"], header["source"], header["raw_partition"] = log.EVENT, rows.source, rows.partition

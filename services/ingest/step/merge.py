@@ -15,11 +15,11 @@ from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 
-from services.ingest.model import ALWAYS, NEVER, Dead, Lane, Level, Promise, Rows, State, Switch
+from services.ingest.model import ALWAYS, NEVER, Dead, Lane, Level, Promise, RawRows, State, Switch
 from services.ingest.step.plan import Plan
 from services.ingest.step.queue import Queue
 
-Piece = Rows | Level | Switch
+Piece = RawRows | Level | Switch
 
 
 class Merge:
@@ -40,7 +40,7 @@ class Merge:
                 queue.peak = max(queue.peak, state.promised)
             self.queues[lane] = queue
 
-    def arrive(self, lane: Lane, rows: Rows, promises: list[Promise], now: int) -> list[Dead]:
+    def arrive(self, lane: Lane, rows: RawRows, promises: list[Promise], now: int) -> list[Dead]:
         """Take a lane's next rows and the promises among them; `now` is wall time, us."""
         queue, dead, begin = self.queues[lane], [], 0
         for promise in promises:
@@ -111,10 +111,10 @@ class Merge:
         """Where in the merge the lane's next row may stand at the earliest."""
         return queue.peak, queue.rank
 
-    def _below(self, key: int) -> Iterator[Rows]:
+    def _below(self, key: int) -> Iterator[RawRows]:
         yield from _merged([part for queue in self.queues.values() for part in queue.pop(key)])
 
-    def _up_to(self, bound: tuple[int, tuple[int, int]] | None, key: int) -> Iterator[Rows]:
+    def _up_to(self, bound: tuple[int, tuple[int, int]] | None, key: int) -> Iterator[RawRows]:
         """Rows below `key` that nothing can still come before."""
         parts = []
         for queue in self.queues.values():
@@ -140,8 +140,8 @@ def _order(switch: Switch) -> tuple[int, str, int]:
     return switch.at, switch.event.model, switch.event.rollout
 
 
-def _merged(parts: list[Rows]) -> Iterator[Rows]:
+def _merged(parts: list[RawRows]) -> Iterator[RawRows]:
     """Parts that stand in the order of their ties, as one run in the order of the merge."""
     if parts:
-        rows = Rows.joined(parts)
+        rows = RawRows.joined(parts)
         yield rows if len(parts) == 1 else rows.take(np.argsort(rows.key, kind="stable"))

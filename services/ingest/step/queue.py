@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from services.ingest import errors
-from services.ingest.model import ALWAYS, NEVER, Dead, Lane, Promise, Rows
+from services.ingest.model import ALWAYS, NEVER, Dead, Lane, Promise, RawRows
 from tidemill.spec import format_moment
 
 
@@ -29,8 +29,8 @@ class Queue:
     promise: int = NEVER
     """The newest promise of this replay; NEVER where there is none (yet)."""
     ended: bool = False
-    ready: deque[Rows] = field(default_factory=deque)
-    opened: list[Rows] = field(default_factory=list)
+    ready: deque[RawRows] = field(default_factory=deque)
+    opened: list[RawRows] = field(default_factory=list)
     held: int = 0
     """Bytes of all rows here."""
     heard: int = 0
@@ -46,7 +46,7 @@ class Queue:
         """Nothing more will come with a merge key below this."""
         return ALWAYS if self.ended else self.promise
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: RawRows) -> None:
         """Take rows that follow those already here."""
         if not len(rows):
             return
@@ -76,7 +76,7 @@ class Queue:
         for rows in self._take_open():
             self._settle(rows)
 
-    def pop(self, key: int, inclusive: bool = False) -> list[Rows]:
+    def pop(self, key: int, inclusive: bool = False) -> list[RawRows]:
         """Remove and return the ready rows with a merge key below (or up to) `key`."""
         parts, side = [], "right" if inclusive else "left"
         while self.ready:
@@ -91,11 +91,11 @@ class Queue:
         self.held -= sum(map(_bytes, parts))
         return parts
 
-    def _take_open(self) -> list[Rows]:
+    def _take_open(self) -> list[RawRows]:
         rows, self.opened = self.opened, []
         return rows
 
-    def _late(self, rows: Rows, until: int) -> list[Dead]:
+    def _late(self, rows: RawRows, until: int) -> list[Dead]:
         late = rows.known >= until + self.ahead
         if late.any():
             self.held -= _bytes(rows.take(np.flatnonzero(late)))
@@ -106,12 +106,12 @@ class Queue:
             for i in np.flatnonzero(late).tolist()
         ]
 
-    def _settle(self, rows: Rows) -> None:
+    def _settle(self, rows: RawRows) -> None:
         if len(rows):
             rows.key = np.maximum.accumulate(np.maximum(rows.known, self.peak))
             self.peak = int(rows.key[-1])
             self.ready.append(rows)
 
 
-def _bytes(rows: Rows) -> int:
+def _bytes(rows: RawRows) -> int:
     return sum(map(len, rows.values))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from services.ingest import errors
-from services.ingest.model import I64, U64, Arrival, Dead, Promise, Rows
+from services.ingest.model import I64, U64, Arrival, Dead, Promise, RawRows
 from services.ingest.step import rules
 from services.ingest.step.plan import PROMISE, Plan, Source
 from tidemill.errors import Rejected
@@ -34,7 +34,7 @@ _UNFRAMED: Final = -3
 class Read:
     """What became of one lane's records."""
 
-    rows: Rows = field(default_factory=Rows.none)
+    rows: RawRows = field(default_factory=RawRows.none)
     """In raw order, their merge key not yet made."""
     promises: list[Promise] = field(default_factory=list)
     dead: list[Dead] = field(default_factory=list)
@@ -110,7 +110,7 @@ def _promises(plan: Plan, arrival: Arrival, index: Index, out: Read) -> Iterator
             yield Promise(int(arrival.offsets[i]), said.until, said.ended)
 
 
-def _events(plan: Plan, source: Source, decoder: Decoder, arrival: Arrival, index: Index, out: Read) -> Rows:
+def _events(plan: Plan, source: Source, decoder: Decoder, arrival: Arrival, index: Index, out: Read) -> RawRows:
     decoded = decoder.decode([arrival.values[i] or b"" for i in index.tolist()])
     for i, message in decoded.bad:
         out.dead += _refused(plan, arrival, index[i : i + 1], errors.UNDECODABLE, message)
@@ -131,11 +131,11 @@ def _buried(arrival: Arrival, index: Index, failed: Index, fault: rules.Fault) -
         yield Dead(arrival.lane, int(arrival.offsets[place]), fault.reason, fault.message(i), arrival.origins[place])
 
 
-def _rows(arrival: Arrival, found: rules.Events, index: Index, idents: U64, keep: Index) -> Rows:
+def _rows(arrival: Arrival, found: rules.Events, index: Index, idents: U64, keep: Index) -> RawRows:
     picks, kept = index[keep].tolist(), keep.tolist()
     values = [arrival.values[i] or b"" for i in picks]
     known = found.times.known[keep]
-    return Rows(
+    return RawRows(
         key=known,
         known=known,
         source=np.full(len(picks), found.source.index, np.uint8),
@@ -163,8 +163,8 @@ def _mine(plan: Plan, frame: pl.DataFrame) -> rules.Mask:
     return np.asarray(hash64_column(frame[split]) % np.uint64(plan.shards) == np.uint64(plan.shard))
 
 
-def _in_order(parts: list[Rows]) -> Rows:
+def _in_order(parts: list[RawRows]) -> RawRows:
     if not parts:
-        return Rows.none()
-    rows = Rows.joined(parts)
+        return RawRows.none()
+    rows = RawRows.joined(parts)
     return rows if len(parts) == 1 else rows.take(np.argsort(rows.offset, kind="stable"))

@@ -12,9 +12,10 @@ import numpy.typing as npt
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from tidemill.bus.consumer import good, reader, take, watermarks
+from tidemill.bus.sequence import dense, prefixes
 from tidemill.errors import Refused, Rejected
 from tidemill.events import features, fixed, wire
-from tidemill.events.log import PREFIX, ModelSwitched, SpecAdopted
+from tidemill.events.log import ModelSwitched, SpecAdopted
 from tidemill.events.registry import Registry
 from tidemill.events.training import RunRequested
 from tidemill.features.vector import vector_schema
@@ -22,7 +23,7 @@ from tidemill.models.rollout import Roster
 from tidemill.settings import Settings
 from tidemill.trust.keys import KeyRing
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Rows = npt.NDArray[np.void]
 _AT_ONCE = 5_000
@@ -46,8 +47,8 @@ class Reading:
     """What has been read of one partition: values by schema id, in order."""
 
     partition: int
-    last: int = -1
-    """Sequence number of the newest record that counts."""
+    following: int = 0
+    """The next sequence number to take."""
     ended: bool = False
     values: dict[int, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     control: list[bytes] = field(default_factory=list)
@@ -91,16 +92,14 @@ def read_partition(
 
 def _keep(reading: Reading, messages: list[Message], request: RunRequested, registry: Registry) -> None:
     values: list[bytes] = list(map(Message.value, messages))  # type: ignore[arg-type]
-    heads = np.frombuffer(b"".join([value[: PREFIX.itemsize] for value in values]), PREFIX)
-    seqs = heads["seq"].astype(np.int64)
-    fresh = np.flatnonzero(np.maximum.accumulate(np.concatenate(([reading.last], seqs)))[:-1] < seqs)
-    if len(fresh) and np.any(np.diff(seqs[fresh], prepend=reading.last) != 1):
-        raise RuntimeError(f"a gap in features of {request.stream}/{reading.partition} after {reading.last}: a record is lost (R1)")
+    heads, sound = prefixes(values)
+    where = f"features.{request.stream}[{reading.partition}]"
+    _, fresh, reading.following = dense(heads, reading.following, where, log=False)
+    heads, places = heads[fresh], sound[fresh]
     own = reading.partition == request.partition
-    beyond = heads["position"][fresh] >= request.position if own else heads["stream_time"][fresh] >= request.at_time
+    beyond = heads["position"] >= request.position if own else heads["stream_time"] >= request.at_time
     reading.ended = bool(beyond.any())
-    inside = fresh[: int(np.argmax(beyond))] if reading.ended else fresh
-    reading.last = int(seqs[fresh[-1]]) if len(fresh) else reading.last
+    inside = places[: int(np.argmax(beyond))] if reading.ended else places
     ids = wire.schema_ids(values)
     for number in np.unique(ids[inside]):
         found = [values[place] for place in inside[ids[inside] == number]]
@@ -122,7 +121,7 @@ def _roster(stream: str, control: list[bytes], registry: Registry, ring: KeyRing
         try:
             roster = roster.turned(event, (0, 0, 0), ring)
         except Refused as error:
-            log.warning("switch ignored", extra={"stream": stream, "position": event.position, "why": str(error)})
+            logger.warning("switch ignored", extra={"stream": stream, "position": event.position, "why": str(error)})
     return roster
 
 

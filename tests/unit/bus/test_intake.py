@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidemill.bus.fold import Input
-from tidemill.bus.intake import Gap, Place, grouped, intake
+from tidemill.bus.intake import Place, grouped, intake
+from tidemill.bus.sequence import Gap
 from tidemill.events.log import BARRIER, EVENT, HEADER, LOG_HEADER, PREFIX
 
 LOG, FEATURES = Input("log", log=True), Input("features")

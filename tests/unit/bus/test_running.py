@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from fastapi import APIRouter
 
-from tidemill.bus.health import Door, Health, open_door
+from tidemill.bus.health import Health, HttpServer, open_door
 from tidemill.bus.running import Running, with_sidecars
 from tidemill.bus.worker import Worker
 from tidemill.settings import Settings
@@ -84,19 +84,19 @@ def health() -> Health:
 
 
 @pytest.fixture
-def door(health: Health) -> Iterator[Door]:
+def door(health: Health) -> Iterator[HttpServer]:
     router = APIRouter()
 
     @router.get("/v1/greeting")
     def greeting() -> dict[str, str]:
         return {"hello": "world"}
 
-    door = Door(health, Settings(), [router])
+    door = HttpServer(health, Settings(), [router])
     yield door
     door.close()
 
 
-def get(door: Door, path: str) -> tuple[int, str]:
+def get(door: HttpServer, path: str) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{door.port}{path}", timeout=10) as answer:
             return answer.status, answer.read().decode()
@@ -105,7 +105,7 @@ def get(door: Door, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def test_a_process_says_how_it_is(health: Health, door: Door) -> None:
+def test_a_process_says_how_it_is(health: Health, door: HttpServer) -> None:
     assert get(door, "/health/ready") == (
         503,
         json.dumps({"service": "serving", "state": "starting", "lag": 0}, separators=(",", ":")),
@@ -118,7 +118,7 @@ def test_a_process_says_how_it_is(health: Health, door: Door) -> None:
     assert get(door, "/health/live")[0] == 503
 
 
-def test_metrics_and_the_services_own_routes_are_behind_the_same_door(door: Door) -> None:
+def test_metrics_and_the_services_own_routes_are_behind_the_same_door(door: HttpServer) -> None:
     status, text = get(door, "/metrics")
     assert status == 200
     assert "tidemill_records_read_total" in text

@@ -7,11 +7,13 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from confluent_kafka import Message
 
 from tests.unit.feature_store import small
 from tests.unit.serving import scene
-from tidemill.demo.ledger import Log, RawTopic
-from tidemill.events import log, wire
+from tidemill.bus.sequence import Gap
+from tidemill.demo.ledger import Log, RawTopic, read_features, read_log
+from tidemill.events import features, fixed, log, wire
 from tidemill.events.base import Event
 
 
@@ -43,3 +45,41 @@ def test_a_switch_holds_by_its_own_decision_alone(tmp_path: Path) -> None:
     turns = {10 * at: wire.frame(small.IDS[one.full_name()], wire.datum(one)) for at, one in enumerate(said)}
     found = Log(np.zeros(0, log.LOG_HEADER), numbers(), turns)
     assert found.holding("small", cast(Any, scene.Schemas()), trust.ring) == {("m", 1, 10), ("m", 2, 30)}
+
+
+class OfOutcomes:
+    """A registry of one schema."""
+
+    def schema(self, schema_id: int) -> dict[str, Any]:
+        return features.Outcome.SCHEMA
+
+
+def stamped(offset: int, kind: int, seq: int, writer: int) -> Message:
+    stamp = np.array([(kind, 0, 0, writer, seq, 0, 0, 0)], log.LOG_HEADER).tobytes()
+    return Message(topic="log.s", offset=offset, value=b"v%d" % offset, headers=[(log.HEADER, stamp)])
+
+
+def outcome(offset: int, seq: int) -> Message:
+    row = np.zeros(1, fixed.dtype_of(features.Outcome.SCHEMA))
+    row["frame"], row["seq"] = wire.frame(1, b""), seq
+    return Message(topic="features.s", offset=offset, value=row.tobytes())
+
+
+def test_a_dead_writers_late_records_are_not_in_the_log() -> None:
+    begun = [stamped(0, log.BARRIER, 0, 1), stamped(1, log.EVENT, 1, 1), stamped(2, log.BARRIER, 2, 2)]
+    late = [stamped(3, log.SPEC_ADOPTED, 2, 1), stamped(4, log.MODEL_SWITCHED, 3, 2)]
+    found = read_log(lambda topic: iter([begun, late]), "log.s")
+    assert found.offsets.tolist() == [0, 1, 2, 4]
+    assert (found.rows["kind"] == log.EVENT).tolist() == [False, True, False, False]
+    assert found.turns == {4: b"v4"}
+
+
+def test_what_a_restarted_writer_said_again_is_read_once() -> None:
+    batches = [[outcome(0, 0), outcome(1, 1)], [outcome(2, 0), outcome(3, 1)], [outcome(4, 1), outcome(5, 2)]]
+    found = read_features(lambda topic: iter(batches), "features.s", cast(Any, OfOutcomes()))
+    assert {kind.record: rows["seq"].tolist() for kind, rows in found.items()} == {"Outcome": [0, 1, 2]}
+
+
+def test_nothing_is_reported_of_a_topic_with_a_gap() -> None:
+    with pytest.raises(Gap, match="record 1 is missing"):
+        read_features(lambda topic: iter([[outcome(0, 0), outcome(1, 2)]]), "features.s", cast(Any, OfOutcomes()))

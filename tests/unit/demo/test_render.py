@@ -37,7 +37,7 @@ FIGURES = Summary(
             rows=1_000,
             auc=0.9,
             approved_by=["somebody"],
-            switched_at=summary.Place(partition=0, offset=42),
+            switched_at=summary.Position(partition=0, offset=42),
             verified=True,
         )
     ],
@@ -54,7 +54,7 @@ SCENE = Scene("late", micros(2013, 1, 1), micros(2013, 2, 9, 23), {3: micros(201
 
 def shown(figures: Summary = FIGURES, scene: Scene = SCENE, *, data_dir: Path = DATA_DIR, runs: bool = False) -> str:
     out = io.StringIO()
-    render.report(Console(file=out, width=150), figures, scene, render.Place(data_dir, runs))
+    render.report(Console(file=out, width=150), figures, scene, render.Home(data_dir, runs))
     return out.getvalue()
 
 

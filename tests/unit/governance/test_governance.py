@@ -29,6 +29,8 @@ from tidemill.events.registry_facts import AliasChanged, VersionRegistered
 from tidemill.events.spec import Applied
 from tidemill.spec import Bundle, load
 from tidemill.trust import audit, dsse, keys
+from tidemill.trust import decision as trust_decision
+from tidemill.trust.decision import verify_one
 from tidemill.trust.statement import parse
 
 FLIGHTS = Path(__file__).parents[3] / "usecases" / "flights"
@@ -213,6 +215,25 @@ def test_two_required_approvers_are_two_people(memory: Memory, trust: Path) -> N
         ]
     order = one(handlers.on_decision_submitted(decision(trust, request, "bob"), memory.ports), RolloutOrdered)
     assert len(order.envelopes) == 2
+
+
+def test_each_envelope_is_verified_once_when_the_last_approver_signs(
+    memory: Memory, trust: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = proposed(memory)
+    memory.put(Proposal(request.model_copy(update={"required": 2})))
+    handlers.on_decision_submitted(decision(trust, request), memory.ports)
+    verified: list[str] = []
+
+    def counted(text: str, *rest: Any, **named: Any) -> Any:
+        verified.append(text)
+        return verify_one(text, *rest, **named)
+
+    for module in (handlers, trust_decision):
+        monkeypatch.setattr(module, "verify_one", counted)
+    order = one(handlers.on_decision_submitted(decision(trust, request, "bob"), memory.ports), RolloutOrdered)
+    assert sorted(verified) == sorted(order.envelopes)
+    assert order.expires == parse(request.statement.encode()).predicate.expires
 
 
 def test_a_signature_whose_key_is_pinned_no_more_counts_for_nothing(memory: Memory, trust: Path, tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from services.monitoring.drift import ENOUGH, Drift
-from services.monitoring.kinds import Kind
 from tests.unit.serving import scene
 from tidemill.events import fixed
 from tidemill.features.vector import vector_schema
 from tidemill.models import artifact
+from tidemill.models.kinds import Kind
 from tidemill.models.reference import Reference
 
 SCHEMA = vector_schema(scene.bundle(), "ask")

@@ -6,8 +6,9 @@ import gc
 import itertools
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -212,3 +213,31 @@ def test_references_are_kept_for_the_champion_alone_and_a_missing_one_is_asked_f
     first, second = (f"sha256:{version:064x}" for version in (1, 2))
     assert list(state.references) == [second]
     assert sorted(asked) == [first, second]
+
+
+def test_a_reference_is_kept_as_long_as_a_switch_that_names_it_waits(trust: Trust) -> None:
+    fold = Monitoring(scene.Schemas(), scene.Store(), trust.ring, "code")
+    state = fold.initial("small", 0)
+    for batch in inputs(trust).topics(20)[0]:  # no prediction comes, so that everything waits
+        fold.prepare(state, batch)
+        state, _ = fold.step(state, batch)
+    named = [f"sha256:{version:064x}" for version in (1, 2)]
+    assert list(state.references) == named
+    assert list(fold.load("small", 0, fold.dump(state)).references) == named
+
+
+def test_what_waits_is_not_looked_through_before_a_switch_comes(trust: Trust) -> None:
+    looked: list[int] = []
+
+    class Counting(Monitoring):
+        def _named(self, ids: Any, values: Sequence[bytes]) -> set[str]:
+            looked.append(len(values))
+            return super()._named(ids, values)
+
+    fold = Counting(scene.Schemas(), scene.Store(), trust.ring, "code")
+    state = fold.initial("small", 0)
+    for batch in inputs(trust).topics(1)[0][:100]:
+        fold.prepare(state, batch)
+        state, _ = fold.step(state, batch)
+    assert len(state.values) > 50
+    assert looked == [1] * 100

@@ -10,6 +10,7 @@ from confluent_kafka import Message, TopicPartition
 
 from services.training.fit.past import Reading, read_partition
 from tests.unit.training.synthetic import request
+from tidemill.bus.sequence import Gap
 from tidemill.events import features
 from tidemill.events.log import PREFIX
 
@@ -39,7 +40,7 @@ class Log:
         return self._next()
 
     def consume(self, limit: int, wait: float) -> list[Message]:
-        rest = [self._next() for _ in self._batches[0]]
+        rest = [self._next() for _ in list(self._batches[0])]
         self._batches.pop(0)
         return rest
 
@@ -80,3 +81,12 @@ def test_the_causes_own_partition_is_waited_for_beyond_the_end_it_had() -> None:
 def test_the_causes_own_partition_has_no_other_end() -> None:
     with pytest.raises(AssertionError, match="waits for ever"):
         reading(0, 2, records(0, 1))
+
+
+def test_what_a_restarted_writer_said_again_counts_once() -> None:
+    assert count(reading(1, 6, records(0, 1, 0), records(1, 2, 3))) == 4
+
+
+def test_a_lost_record_ends_the_run() -> None:
+    with pytest.raises(Gap, match=r"features\.flights\[1\]: record 2 is missing"):
+        reading(1, 4, records(0, 1), records(3, 4))

@@ -20,7 +20,7 @@ from tidemill.bus.patience import Stopped
 from tidemill.events.dead import Record
 from tidemill.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 BUG = 70
 """Exit code (EX_SOFTWARE) of a process that stops for a bug: its position stays."""
@@ -91,6 +91,6 @@ def record_of(message: Any) -> Record:
 
 def die(what: str) -> NoReturn:
     """Stop the process at a bug, before anything acknowledges its event."""
-    log.critical("stopped: %s", what, exc_info=True)
+    logger.critical("stopped: %s", what, exc_info=True)
     logging.shutdown()
     os._exit(BUG)

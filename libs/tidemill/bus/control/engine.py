@@ -28,7 +28,7 @@ from tidemill.events.identity import event_id
 from tidemill.events.registry import Registry
 from tidemill.telemetry import ControlSpan, facts_of
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MOST_PARKED = 200
 """Anybody who may write to a topic can invent events whose antecedent never comes."""
@@ -118,7 +118,7 @@ class Engine:
 
     def _waiting(self, why: str, seconds: float) -> None:
         self._watch.waiting(why)
-        log.warning("waiting", extra={"service": self.service.name, "why": why.strip(), "seconds": seconds})
+        logger.warning("waiting", extra={"service": self.service.name, "why": why.strip(), "seconds": seconds})
 
     def _following(self, topic: str, partition: int) -> int | None:
         with self.pool.connection() as connection:
@@ -160,7 +160,7 @@ class Engine:
                 connection, record, meta, Rejected("too-many-parked", f"waits for {error.antecedent}, as too many others do")
             )
             return True
-        log.info("parked", extra={"topic": record.topic, "offset": record.offset, "antecedent": error.antecedent})
+        logger.info("parked", extra={"topic": record.topic, "offset": record.offset, "antecedent": error.antecedent})
         journal.park(connection, record, error.antecedent, topic_name(error.after) if error.after else None)
         return False
 
@@ -240,7 +240,7 @@ class Engine:
 
     def _bury(self, connection: Connection[Any], record: Record, meta: Meta, error: Rejected) -> None:
         letter = dead_letter(record, error, self.service.name, self._version, meta.now)
-        log.warning(
+        logger.warning(
             "dead letter", extra={"topic": record.topic, "offset": record.offset, "reason": error.reason, "why": error.message}
         )
         self._watch.dead(record.topic, error.reason)

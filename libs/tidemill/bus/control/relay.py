@@ -16,7 +16,7 @@ from tidemill.bus.producer import configuration
 from tidemill.errors import Transient
 from tidemill.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _AT_ONCE = 200
 _LOOK_AGAIN = 1.0
@@ -37,7 +37,7 @@ class Relay:
             try:
                 self._lead()
             except (OperationalError, Transient, KafkaException) as error:
-                log.warning("relay waits", extra={"why": str(error).strip()})
+                logger.warning("relay waits", extra={"why": str(error).strip()})
                 self._stop.wait(0.5)
 
     def _lead(self) -> None:

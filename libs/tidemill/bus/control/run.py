@@ -27,7 +27,7 @@ from tidemill.bus.patience import Stopped
 from tidemill.events.registry import Registry
 from tidemill.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Sidecar = Callable[[Engine, threading.Event], None]
 """Work beside the handlers, in a thread of its own: `sidecar(engine, stop)` returns when `stop` is set."""

@@ -13,11 +13,11 @@ from tidemill.bus import metrics
 from tidemill.bus.control import journal
 from tidemill.bus.control.places import Places
 from tidemill.bus.control.service import ControlService
-from tidemill.bus.health import Door, Health, open_door
+from tidemill.bus.health import Health, HttpServer, open_door
 from tidemill.errors import Transient
 from tidemill.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _EVERY = 2.0
 """Seconds between two looks at the lag."""
@@ -30,7 +30,7 @@ class Observed:
         self.health = Health(service.name)
         self._service, self._settings, self._pool = service, settings, pool
         self._places: Places | None = None
-        self._door: Door | None = None
+        self._door: HttpServer | None = None
         self._ended = threading.Event()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""How records of `features.<stream>` are known by their schema."""
+"""How records of `features.<stream>` are known by their schema, and which models they ask. Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ _FIXED = ("Vector", "Failed", "Outcome", "Unlabelled")
 
 @dataclass(frozen=True)
 class Kind:
-    """What a schema id stands for; `dtype` of records of fixed width."""
+    """What a schema id stands for."""
 
     name: str
+    """The record's full name."""
     dtype: np.dtype[np.void] | None
+    """Of vectors, failed positions and outcomes; None for control records."""
 
     @classmethod
     def of(cls, schema: dict[str, Any]) -> Kind:
@@ -36,5 +38,5 @@ class Kind:
         return self.record == "Vector"
 
     def asks(self, model: ModelSpec) -> bool:
-        """Whether a model answers such a record: its trigger's vectors, and every failed position."""
+        """Whether a model answers such a record: its trigger's vectors, and every failed position, which does not say of which trigger it is."""
         return self.record == "Failed" or (self.vector and self.name.split(".")[-2] == model.trigger_name.replace("-", "_"))

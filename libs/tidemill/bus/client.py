@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError
 if TYPE_CHECKING:
     from tidemill.settings import Settings
 
-log = logging.getLogger("tidemill.bus.kafka")
+logger = logging.getLogger("tidemill.bus.kafka")
 _library = logging.getLogger("tidemill.bus.librdkafka")
 
 
@@ -37,4 +37,4 @@ def common(settings: Settings, name: str) -> dict[str, Any]:
 def trouble(error: KafkaError) -> None:
     """Say that the brokers are away, once for all connections; the library heals them itself."""
     if error.code() not in (KafkaError._TRANSPORT, KafkaError._RESOLVE):
-        log.warning("kafka", extra={"error": error.str()})
+        logger.warning("kafka", extra={"error": error.str()})

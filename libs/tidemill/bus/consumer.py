@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from tidemill.bus.client import common, log, trouble
+from tidemill.bus.client import common, logger, trouble
 from tidemill.errors import Transient
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _judge(error: KafkaError, message: Message) -> None:
     if error.code() not in _PASSING and not error.retriable():
         raise KafkaException(error)
     if error.code() not in _PASSING:
-        log.warning("kafka", extra={"error": error.str(), "topic": message.topic()})
+        logger.warning("kafka", extra={"error": error.str(), "topic": message.topic()})
 
 
 def _reading(settings: Settings, name: str) -> dict[str, Any]:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from tidemill.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PATIENCE: Final = 120.0
 """Seconds to wait for something that is away, within the 300 after which the group would give the partitions to another; then it is
@@ -79,7 +79,7 @@ def run(
             if door is not None:
                 door.close()
     except Exception as error:
-        log.critical("stopped", exc_info=error)
+        logger.critical("stopped", exc_info=error)
         raise SystemExit(1) from None
     finally:
         telemetry.shutdown()
@@ -246,7 +246,7 @@ class Loop(Generic[State]):
     def _waiting(self, why: str, _: float) -> None:
         self.health.state = "waiting"
         metrics.RETRIES.inc()
-        log.warning("waiting", extra={"why": why})
+        logger.warning("waiting", extra={"why": why})
 
 
 def _places(worker: Worker[Any], names: frozenset[str]) -> list[TopicPartition]:

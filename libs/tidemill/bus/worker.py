@@ -19,7 +19,7 @@ from tidemill.bus.snapshot import InputMark, Shelf, Stored, fingerprint
 from tidemill.bus.tail import Lookup, Schemas, check_tail, code_in, ids_of, tail_of
 from tidemill.code import mark
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Opening(Generic[State]):
         for stored in self.shelf.whole():
             if why := self._unfit(stored, code, outputs, bounds):
                 IGNORED.labels(why).inc()
-                log.warning("snapshot ignored", extra={"reason": why, **self._where(), "progress": stored.progress})
+                logger.warning("snapshot ignored", extra={"reason": why, **self._where(), "progress": stored.progress})
             elif worker := self._restored(stored, outputs):
                 return worker
         places = {topic: Place(bounds[topic][0]) for topic in self.topics}
@@ -135,7 +135,7 @@ class Opening(Generic[State]):
         state = self.fold.load(self.stream, self.partition, stored.snapshot)
         if self.fold.digest(state) != stored.fold:
             IGNORED.labels("foreign").inc()
-            log.warning("snapshot ignored", extra={"reason": "foreign", **self._where(), "progress": stored.progress})
+            logger.warning("snapshot ignored", extra={"reason": "foreign", **self._where(), "progress": stored.progress})
             return None
         for name, said in stored.outputs.items():
             outputs[name].mark = said
@@ -146,7 +146,7 @@ class Opening(Generic[State]):
     def _worker(self, state: State, outputs: dict[str, Output], places: dict[str, Place]) -> Worker[State]:
         offsets = {topic: place.offset for topic, place in places.items()}
         tails = {output.topic: output.tail.seq for output in outputs.values() if output.tail}
-        log.info("partition opened", extra={**self._where(), "offsets": offsets, "tails": tails})
+        logger.info("partition opened", extra={**self._where(), "offsets": offsets, "tails": tails})
         return Worker(self.fold, self.stream, self.partition, state, outputs, places, self.shelf)
 
     def _where(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from benchmarks.parts.measure import Span, latencies, scores_of, span_of, total,
 from tidemill.bus.consumer import read_to_end  # noqa: E402
 from tidemill.bus.producer import configuration  # noqa: E402
 from tidemill.demo import ledger  # noqa: E402
-from tidemill.events import log, wire  # noqa: E402
+from tidemill.events import log_header, wire  # noqa: E402
 from tidemill.events.topics import Topic, load_topics  # noqa: E402
 from tidemill.feed import timeline  # noqa: E402
 from tidemill.feed.session import Session  # noqa: E402
@@ -156,7 +156,7 @@ def end_to_end(bench: Bench, stream: str, departures: int) -> float:
     with bench.up("--only", DATA_PLANE, streams=stream) as settings:
         wait(settings, f"predictions.{stream}", departures)
         found = ledger.read_log(lambda topic: read_to_end(settings, topic), f"log.{stream}")
-        begin = int(found.offsets[found.rows["kind"] == log.EVENT][0])
+        begin = int(found.offsets[found.rows["kind"] == log_header.EVENT][0])
         rate = (
             found.events
             / (span_of(settings, f"predictions.{stream}").last - span_of(settings, f"log.{stream}", begin).first)

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 from psycopg import sql
 
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 from tidemill.events.topics import Topic, stream_topics
 from tidemill.settings import Settings
 from tidemill.stack.state import State

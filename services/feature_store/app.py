@@ -6,7 +6,7 @@ from services.feature_store.fold import FeatureStore
 from services.feature_store.rehearsal import rehearse
 from tidemill.bus.loop import run
 from tidemill.code import code_digest
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 from tidemill.settings import Settings
 
 CODE = ("services.feature_store", "tidemill.features", "tidemill.compiled", "tidemill.spec", "tidemill.events")

@@ -10,7 +10,7 @@ import numpy as np
 
 from services.feature_store.fold import FeatureStore
 from tidemill.bus.fold import Batch
-from tidemill.events import log, wire
+from tidemill.events import log, log_header, wire
 from tidemill.events.base import Event
 from tidemill.events.features import Failed, Outcome, Unlabelled
 from tidemill.events.predictions import Prediction
@@ -78,8 +78,8 @@ def events(spec: Bundle) -> Batch:
     values = [_framed(adopted)]
     values += [wire.frame(IDS[name], _datum(name, row)) for name in _SOURCES for row in rows]
     values.append(_framed(log.Progressed(**at, ended=True)))
-    head = np.zeros(len(values), log.LOG_HEADER)
-    head["kind"] = [log.SPEC_ADOPTED, *[log.EVENT] * 4, log.PROGRESSED]
+    head = np.zeros(len(values), log_header.LOG_HEADER)
+    head["kind"] = [log_header.SPEC_ADOPTED, *[log_header.EVENT] * 4, log_header.PROGRESSED]
     head["source"] = [255, 0, 0, 1, 1, 255]
     head["known"] = head["stream"] = np.arange(len(values)) * MINUTE
     offsets, keys = np.arange(len(values)), [None, b"1", b"2", b"1", b"2", None]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from services.feature_store.columns import I8, U8
 from tidemill.bus.fold import ABOUT, Batch, Rows
-from tidemill.events import features, log, wire
+from tidemill.events import features, log_header, wire
 from tidemill.events.fixed import dtype_of
 from tidemill.events.identity import hash64, hash64_many
 from tidemill.features import labels
@@ -138,7 +138,7 @@ class Output:
         return np.split(seqs[: int(ends[-1]) if len(ends) else 0], ends[:-1]) if len(ends) else []
 
     def _copied(self, at: int, seq: int) -> bytes:
-        return log.restamp(self._batch.values[at], seq, int(self._batch.offsets[at]), int(self._heads["stream"][at]))
+        return log_header.restamp(self._batch.values[at], seq, int(self._batch.offsets[at]), int(self._heads["stream"][at]))
 
 
 def _encoded(rows: npt.NDArray[np.void], seqs: I8) -> list[bytes]:

@@ -14,7 +14,7 @@ from services.feature_store.columns import I8, Events, read
 from services.feature_store.model import State
 from services.feature_store.rows import Output
 from tidemill.bus.fold import Batch, Rows
-from tidemill.events import log, wire
+from tidemill.events import log_header, wire
 from tidemill.events.columnar import Decoder
 from tidemill.events.identity import hash64_many
 from tidemill.events.log import Progressed, SpecAdopted
@@ -33,7 +33,7 @@ def step(state: State, batch: Batch, decoders: Mapping[int, Decoder]) -> tuple[S
     assert heads is not None
     out = Output(state.stream, batch, state.seq)
     begin = 0
-    for at in np.flatnonzero(heads["kind"] == log.SPEC_ADOPTED).tolist():
+    for at in np.flatnonzero(heads["kind"] == log_header.SPEC_ADOPTED).tolist():
         _stretch(state, batch, begin, at, decoders, out)
         content = str(_record(_SPEC, batch.values[at])["content"])
         state.adopt(compile_text(content), content)
@@ -51,9 +51,9 @@ def _stretch(state: State, batch: Batch, begin: int, end: int, decoders: Mapping
     if begin == end:
         return
     kinds = heads["kind"][begin:end]
-    copied = np.flatnonzero((kinds != log.EVENT) & (kinds != log.BARRIER)) + begin
+    copied = np.flatnonzero((kinds != log_header.EVENT) & (kinds != log_header.BARRIER)) + begin
     out.copies(copied)
-    events = np.flatnonzero(kinds == log.EVENT) + begin
+    events = np.flatnonzero(kinds == log_header.EVENT) + begin
     if state.plan is None:
         out.failed(events, "no_spec", {})
         return
@@ -181,7 +181,7 @@ def _label_events(label: LabelPlan, plan: Plan, batch: Batch, stretch: I8, sourc
             rows["id_hash"][place] = hash64_many([batch.keys[i] for i in events.index.tolist()])
         else:
             rows["label"][place] = events.value(label.value)
-    for at in np.flatnonzero(head["kind"] == log.PROGRESSED).tolist():
+    for at in np.flatnonzero(head["kind"] == log_header.PROGRESSED).tolist():
         if _record(_PROGRESSED, batch.values[begin + at])["ended"]:
             rows["kind"][at] = labels.ENDED
     return rows

@@ -6,7 +6,7 @@ from services.governance import handlers
 from services.governance.adapters import MIGRATIONS, ports_with
 from services.governance.api import router
 from tidemill.bus.control import ControlService, run
-from tidemill.events import governance, registry_facts, spec
+from tidemill.events import governance, registry, spec
 from tidemill.settings import Settings
 from tidemill.trust.keys import KeyRing
 
@@ -17,8 +17,8 @@ def build(settings: Settings) -> ControlService:
         name="governance",
         handlers={
             spec.Applied: handlers.on_applied,
-            registry_facts.VersionRegistered: handlers.on_version_registered,
-            registry_facts.AliasChanged: handlers.on_alias_changed,
+            registry.VersionRegistered: handlers.on_version_registered,
+            registry.AliasChanged: handlers.on_alias_changed,
             governance.DecisionSubmitted: handlers.on_decision_submitted,
         },
         ports=ports_with(KeyRing.load(settings.trust_dir)),

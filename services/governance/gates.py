@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import isfinite
 
 from tidemill.events.governance import GateResult
-from tidemill.events.registry_facts import VersionRegistered
+from tidemill.events.registry import VersionRegistered
 from tidemill.spec.model import Gate
 
 

@@ -12,7 +12,7 @@ from tidemill.bus.control import Due, Parked, Saying, Timer
 from tidemill.errors import Refused, Rejected
 from tidemill.events.governance import DecisionSubmitted, GateFailed, GateResult
 from tidemill.events.identity import event_id
-from tidemill.events.registry_facts import AliasChanged, VersionRegistered
+from tidemill.events.registry import AliasChanged, VersionRegistered
 from tidemill.events.spec import Applied
 from tidemill.spec.model import ModelSpec
 from tidemill.trust.decision import Verified, agreed, verify_one

@@ -22,7 +22,7 @@ from tidemill.bus.collector import settle
 from tidemill.bus.consumer import good, leave, member, take
 from tidemill.bus.control_client import Publisher
 from tidemill.bus.health import Health, open_door
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 
 if TYPE_CHECKING:
     from tidemill.settings import Settings

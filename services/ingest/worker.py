@@ -26,7 +26,7 @@ from tidemill.bus.control_client import Publisher
 from tidemill.bus.limit import DeadShare
 from tidemill.bus.metrics import RETRIES
 from tidemill.bus.patience import Patience, Stopped
-from tidemill.events.registry import Registry, UnknownSchema
+from tidemill.events.schema_registry import Registry, UnknownSchema
 from tidemill.spec import Bundle
 from tidemill.store import Store
 

@@ -6,7 +6,7 @@ from services.monitoring.fold import Monitoring
 from tidemill.bus.loop import run
 from tidemill.bus.pace import Pace
 from tidemill.code import code_digest
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 from tidemill.settings import Settings
 from tidemill.store import Store
 from tidemill.trust.keys import KeyRing

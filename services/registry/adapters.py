@@ -13,7 +13,7 @@ from services.registry.handlers import Ports
 from services.registry.model import Switch
 from tidemill.bus.control import Transaction
 from tidemill.events.governance import ApprovalRequested
-from tidemill.events.registry_facts import VersionRegistered
+from tidemill.events.registry import VersionRegistered
 from tidemill.trust.keys import KeyRing
 
 MIGRATIONS = (

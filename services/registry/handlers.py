@@ -10,7 +10,7 @@ from tidemill.bus.control import Parked
 from tidemill.errors import Refused, Rejected
 from tidemill.events.governance import ApprovalDecided, ApprovalRequested
 from tidemill.events.ingest import SwitchAppended
-from tidemill.events.registry_facts import AliasChanged, VersionRegistered
+from tidemill.events.registry import AliasChanged, VersionRegistered
 from tidemill.events.training import RunCompleted
 from tidemill.trust.keys import KeyRing
 

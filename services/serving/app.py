@@ -11,7 +11,7 @@ from tidemill.bus.control_client import Follower, Publisher
 from tidemill.bus.loop import run
 from tidemill.code import code_digest
 from tidemill.events.governance import RolloutOrdered
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 from tidemill.settings import Settings
 from tidemill.store import Store
 from tidemill.trust.keys import KeyRing

@@ -169,7 +169,7 @@ def named_in(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def domain(module: str) -> str:
-    return module.rpartition(".")[2].removesuffix("_facts")
+    return module.rpartition(".")[2]
 
 
 def test_the_topics_of_a_stream() -> None:

@@ -16,10 +16,10 @@ from services.serving import app as serving
 from tidemill.bus.consumer import read_to_end
 from tidemill.bus.fold import Batch, Input, Rows
 from tidemill.bus.intake import Place, intake
-from tidemill.events import log, wire
+from tidemill.events import log_header, wire
 from tidemill.events.feed import Progressed
-from tidemill.events.log import LOG_HEADER
-from tidemill.events.registry import Registry
+from tidemill.events.log_header import LOG_HEADER
+from tidemill.events.schema_registry import Registry
 from tidemill.settings import Settings
 
 HOUR = 3_600_000_000
@@ -47,8 +47,8 @@ def valid(messages: Sequence[Message]) -> tuple[npt.NDArray[np.void], list[Messa
     """The log's records that are of the last barrier's writer before them (R5), as plainly as the rule says it."""
     rows, kept, writer = [], [], None
     for message in messages:
-        row = np.frombuffer(dict(message.headers() or ())[log.HEADER], LOG_HEADER)[0]  # type: ignore[arg-type,call-overload]
-        writer = row["writer"] if row["kind"] == log.BARRIER else writer
+        row = np.frombuffer(dict(message.headers() or ())[log_header.HEADER], LOG_HEADER)[0]  # type: ignore[arg-type,call-overload]
+        writer = row["writer"] if row["kind"] == log_header.BARRIER else writer
         if row["writer"] == writer:
             rows.append(row)
             kept.append(message)
@@ -61,7 +61,7 @@ def raw_is_accounted_for(
     """Each raw event is in the log, once and in the bytes of its first copy, or is a repeat of one that is; how many repeats."""
     promise, repeats = Registry(settings.schema_registry).id_of(Progressed), 0
     for index, source in enumerate(sources):
-        mine = np.flatnonzero((rows["kind"] == log.EVENT) & (rows["source"] == index)).tolist()
+        mine = np.flatnonzero((rows["kind"] == log_header.EVENT) & (rows["source"] == index)).tolist()
         logged = {kept[at].key(): (int(rows["raw_offset"][at]), kept[at].value()) for at in mine}
         assert len(logged) == len(mine), f"{source}: an id is in the log twice"
         for message in messages_of(settings, f"raw.{stream}.{source}"):
@@ -78,10 +78,10 @@ def stream_times(rows: npt.NDArray[np.void]) -> list[int]:
     """The stream time of each of the log's records by R7: the least of the newest known times of sources that are not idle."""
     newest, now, found = dict[int, int](), 0, list[int]()
     for kind, source, known in zip(*(rows[name].tolist() for name in ("kind", "source", "known")), strict=True):
-        if kind == log.EVENT:
+        if kind == log_header.EVENT:
             newest[source] = max(known, newest.get(source, known))
             now = max(now, min(at for at in newest.values() if at >= known - HOUR))
-        elif kind == log.PROGRESSED:
+        elif kind == log_header.PROGRESSED:
             now = max(now, known)
         found.append(now)
     return found

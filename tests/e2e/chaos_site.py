@@ -28,8 +28,8 @@ from tidemill.events.fixed import dtype_of
 from tidemill.events.governance import RolloutOrdered
 from tidemill.events.identity import hash64
 from tidemill.events.ingest import SwitchAppended
-from tidemill.events.log import BARRIER, HEADER, LOG_HEADER
-from tidemill.events.registry import Registry
+from tidemill.events.log_header import BARRIER, HEADER, LOG_HEADER
+from tidemill.events.schema_registry import Registry
 from tidemill.features.vector import vector_schema
 from tidemill.feed.kafka import RawTopics
 from tidemill.feed.session import Session

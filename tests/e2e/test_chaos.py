@@ -20,7 +20,7 @@ from tests.e2e import chaos_audit as audit
 from tests.e2e.chaos_site import DAY, FLIGHTS, Ends, Feed, Site, late_batch, seat, seed, tell, until
 from tidemill.bus.control_client import read_all
 from tidemill.bus.fold import Batch
-from tidemill.events import log
+from tidemill.events import log_header
 from tidemill.events.columnar import Decoder
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.predictions import Prediction
@@ -111,7 +111,7 @@ def disturb(site: Site, settings: Settings, campaign: Campaign, feed: Feed, ends
 def compare(settings: Settings, feed: Feed, late: int) -> None:
     """The log, against what was fed; the rest, against the undisturbed folds of that log."""
     rows, kept = audit.valid(audit.messages_of(settings, f"log.{STREAM}"))
-    events = rows["kind"] == log.EVENT
+    events = rows["kind"] == log_header.EVENT
     said = [(int(rows["source"][at]), kept[at].key()) for at in np.flatnonzero(events).tolist()]
     assert len(said) == len(set(said)) == feed.sent.total()
     assert said == feed.expected()
@@ -129,8 +129,8 @@ def compare(settings: Settings, feed: Feed, late: int) -> None:
 
 def the_switch_is_in_its_place(feed: Feed, rows: np.ndarray) -> None:
     """Behind all that is known before its time, before all else."""
-    (place,) = np.flatnonzero(rows["kind"] == log.MODEL_SWITCHED).tolist()
-    events = rows["kind"] == log.EVENT
+    (place,) = np.flatnonzero(rows["kind"] == log_header.MODEL_SWITCHED).tolist()
+    events = rows["kind"] == log_header.EVENT
     seat_at = feed.begin + DAY
     assert rows["known"][:place][events[:place]].max() < seat_at <= rows["known"][place:][events[place:]].min()
 

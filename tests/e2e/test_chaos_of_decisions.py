@@ -18,11 +18,11 @@ import yaml
 from tests.e2e import chaos_audit as audit
 from tests.e2e.chaos_site import APPROVER, DAY, FLIGHTS, GROUP, MODEL, Site, interrupt, tell, until
 from tidemill.bus.control_client import Heard, read_all
-from tidemill.events import log
+from tidemill.events import log_header
 from tidemill.events.base import Event
 from tidemill.events.governance import ApprovalDecided, ApprovalRequested, RolloutOrdered
 from tidemill.events.ingest import SwitchAppended, SwitchRefused
-from tidemill.events.registry_facts import VersionRegistered
+from tidemill.events.registry import VersionRegistered
 from tidemill.events.training import DatasetBuilt, RunCompleted, RunFailed, RunRequested, RunStarted
 from tidemill.feed.session import Session
 from tidemill.settings import Settings
@@ -128,4 +128,4 @@ def one_of_each(settings: Settings) -> None:
 
 def one_switch_in_the_log(settings: Settings) -> None:
     rows, _ = audit.valid(audit.messages_of(settings, f"log.{STREAM}"))
-    assert np.count_nonzero(rows["kind"] == log.MODEL_SWITCHED) == 1
+    assert np.count_nonzero(rows["kind"] == log_header.MODEL_SWITCHED) == 1

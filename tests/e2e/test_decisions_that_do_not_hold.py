@@ -20,7 +20,7 @@ from tests.e2e.chaos_site import APPROVER, DAY, GROUP, MODEL, Ends, Site, until
 from tests.e2e.test_chaos_of_decisions import sooner
 from tests.unit.ingest.orders import prepared
 from tidemill.bus.control_client import Heard, Publisher, read_all
-from tidemill.events import log
+from tidemill.events import log_header
 from tidemill.events.base import Event
 from tidemill.events.columnar import Decoder
 from tidemill.events.deadletters import DeadLetter
@@ -173,7 +173,7 @@ def served(settings: Settings, model: str) -> list[int]:
 
 def switches(settings: Settings) -> int:
     rows, _ = audit.valid(audit.messages_of(settings, f"log.{STREAM}"))
-    return int(np.count_nonzero(rows["kind"] == log.MODEL_SWITCHED))
+    return int(np.count_nonzero(rows["kind"] == log_header.MODEL_SWITCHED))
 
 
 def test_a_candidate_that_fails_its_gate_is_refused_with_its_figures(scene: Scene) -> None:

@@ -23,8 +23,8 @@ from tidemill.bus.control_client import read_all
 from tidemill.demo.summary import Summary
 from tidemill.events import wire
 from tidemill.events.ingest import SwitchAppended
-from tidemill.events.log_facts import ModelSwitched
-from tidemill.events.registry import Registry
+from tidemill.events.log import ModelSwitched
+from tidemill.events.schema_registry import Registry
 from tidemill.settings import Settings
 
 FOLDED = ("features.flights", "predictions.flights", "shadow-predictions.flights")

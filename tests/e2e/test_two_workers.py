@@ -33,7 +33,7 @@ from tidemill.bus.pace import Pace
 from tidemill.bus.running import with_sidecars
 from tidemill.cli.apply import Plan, publish
 from tidemill.errors import Transient
-from tidemill.events import log, wire
+from tidemill.events import log_header, wire
 from tidemill.events.identity import hash64
 from tidemill.events.ingest import SwitchAppended
 from tidemill.events.monitoring import WindowClosed
@@ -237,7 +237,7 @@ def outputs_are_those_of_one_fold(settings: Settings, stream: str, log_: Batch, 
 
 def windows_count_what_came(settings: Settings, stream: str, log_: Batch, shard: int) -> None:
     assert log_.log is not None
-    asked = log_.log[(log_.log["kind"] == log.EVENT) & (log_.log["source"] == 1)]["stream"]
+    asked = log_.log[(log_.log["kind"] == log_header.EVENT) & (log_.log["source"] == 1)]["stream"]
     windows = [window for window in said(settings, WindowClosed, stream) if window.partition == shard]
     assert len(windows) > 3
     for window in windows:

@@ -27,7 +27,7 @@ from tidemill.bus.control_client import Publisher
 from tidemill.bus.fold import Batch, Input
 from tidemill.bus.intake import Place, intake
 from tidemill.bus.producer import gapless
-from tidemill.events import feed, log, spec, wire
+from tidemill.events import feed, log, log_header, spec, wire
 from tidemill.events.base import Event
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.topics import stream_topics
@@ -126,7 +126,10 @@ class Stream:
         batch = self.log(shard)
         if batch is None or batch.log is None:
             return []
-        return [((batch.keys[i] or b"").decode(), batch.values[i]) for i in np.flatnonzero(batch.log["kind"] == log.EVENT).tolist()]
+        return [
+            ((batch.keys[i] or b"").decode(), batch.values[i])
+            for i in np.flatnonzero(batch.log["kind"] == log_header.EVENT).tolist()
+        ]
 
     def dead(self) -> dict[tuple[str, int], DeadLetter]:
         """This stream's dead letters by source and raw offset; one said twice is there once."""

@@ -20,7 +20,7 @@ from tidemill.errors import Refused, Rejected, Transient
 from tidemill.events import training, wire
 from tidemill.events.dead import Record, dead_letter
 from tidemill.events.deadletters import DeadLetter
-from tidemill.events.registry import Registry, UnknownSchema
+from tidemill.events.schema_registry import Registry, UnknownSchema
 from tidemill.events.spec import Applied
 from tidemill.events.topics import control_topics
 from tidemill.features.vector import vector_schema

@@ -14,7 +14,7 @@ from services.ingest import errors
 from tests.conftest import Stack
 from tests.integration.ingest_stream import Ingest, Stream, until
 from tests.unit.ingest.world import SECOND, schema
-from tidemill.events import log, wire
+from tidemill.events import log_header, wire
 
 START = 1_000_000_000 * SECOND
 FOREIGN = {"type": "record", "name": "Foreign", "namespace": "world", "fields": [{"name": "x", "type": "long"}]}
@@ -232,7 +232,7 @@ def test_raw_records_events_dead_letters_and_duplicates_reconcile(ingest: Ingest
         batch = stream.log()
         assert batch is not None and batch.log is not None
         index = ["a", "b"].index(source) ^ 1  # the spec's order is b, a
-        in_log = int(((batch.log["kind"] == log.EVENT) & (batch.log["source"] == index)).sum())
+        in_log = int(((batch.log["kind"] == log_header.EVENT) & (batch.log["source"] == index)).sum())
         dead = Counter(letter.reason for (of, _), letter in stream.dead().items() if of == source)
         duplicates = int(_metric(found, "tidemill_duplicates_total", f"raw.{stream.name}.{source}"))
         assert raw == in_log + sum(dead.values()) + duplicates

@@ -24,7 +24,7 @@ from tidemill.bus.consumer import read_to_end, reader, watermarks
 from tidemill.bus.fold import Batch
 from tidemill.bus.producer import gapless
 from tidemill.events.identity import hash64, sampled, span_id, trace_id
-from tidemill.events.log import BARRIER, EVENT, HEADER, LOG_HEADER
+from tidemill.events.log_header import BARRIER, EVENT, HEADER, LOG_HEADER
 from tidemill.events.topics import Topic, load_topics, stream_topics
 from tidemill.settings import Settings
 from tidemill.stack.topics import ensure_topics

@@ -16,7 +16,7 @@ from tests.conftest import Stack
 from tests.integration.ingest_stream import Ingest, Stream, until
 from tests.unit.ingest.world import SECOND
 from tidemill.bus.producer import gapless
-from tidemill.events import log
+from tidemill.events import log_header
 
 START = 1_000_000_000 * SECOND
 
@@ -52,10 +52,10 @@ def test_a_replay_becomes_a_log_in_known_order_behind_a_barrier_and_a_spec(strea
             stream.promise("b", START + 1000 * SECOND, True),
         ],
     )
-    until(lambda: kinds(stream).count(log.PROGRESSED) == 3, "the end of the replay")
+    until(lambda: kinds(stream).count(log_header.PROGRESSED) == 3, "the end of the replay")
     batch = stream.log()
     assert batch is not None and batch.log is not None
-    assert batch.log["kind"][:2].tolist() == [log.BARRIER, log.SPEC_ADOPTED]
+    assert batch.log["kind"][:2].tolist() == [log_header.BARRIER, log_header.SPEC_ADOPTED]
     assert [key for key, _ in stream.events()] == [f"{'ab'[n % 2]}{n // 2}" for n in range(1000)]
     assert np.all(np.diff(batch.log["known"]) >= 0)
     assert np.all(np.diff(batch.log["stream"]) >= 0)
@@ -78,13 +78,13 @@ def test_a_killed_ingest_neither_loses_nor_doubles_an_event(stream: Stream) -> N
             until(lambda sent=sent: len(stream.events()) > sent - 1_500, "most events")
             life.kill()
             life = stream.start()
-    until(lambda: kinds(stream)[-1:] == [log.PROGRESSED] and len(stream.events()) >= 20_000, "all events", 120)
+    until(lambda: kinds(stream)[-1:] == [log_header.PROGRESSED] and len(stream.events()) >= 20_000, "all events", 120)
     found = stream.events()
     assert len(found) == len(set(found)) == 20_000
     batch = stream.log()
     assert batch is not None and batch.log is not None
     assert np.all(np.diff(batch.log["known"]) >= 0)
-    assert kinds(stream).count(log.BARRIER) == 4
+    assert kinds(stream).count(log_header.BARRIER) == 4
     assert stream.dead() == {}
 
 
@@ -174,11 +174,11 @@ def test_a_dead_writers_late_batch_is_void(stream: Stream) -> None:
     stream.start().ready()
     batch = stream.log()
     assert batch is not None and batch.log is not None
-    late = np.zeros(3, log.LOG_HEADER)
+    late = np.zeros(3, log_header.LOG_HEADER)
     late["writer"], late["seq"] = 12345, batch.log["seq"][-1] + 1 + np.arange(3)
     sender = gapless(stream.settings, "zombie")
     value = stream.event("a", "zombie", START)
-    sender.send(f"log.{stream.name}", 0, [b"zombie"] * 3, [value] * 3, [[(log.HEADER, row.tobytes())] for row in late])
+    sender.send(f"log.{stream.name}", 0, [b"zombie"] * 3, [value] * 3, [[(log_header.HEADER, row.tobytes())] for row in late])
     assert sender.flush(10)
     stream.send("a", [stream.event("a", f"x{n}", START + n) for n in range(10)])
     until(lambda: len(stream.events()) == 10, "the events")
@@ -203,13 +203,19 @@ def test_a_new_spec_is_adopted_at_its_place(stream: Stream) -> None:
     stream.send("a", [stream.event("a", "x1", START)])
     until(lambda: len(stream.events()) == 1, "the first event")
     stream.apply(dedupe="3d")
-    until(lambda: kinds(stream).count(log.SPEC_ADOPTED) == 2, "the new spec")
+    until(lambda: kinds(stream).count(log_header.SPEC_ADOPTED) == 2, "the new spec")
     stream.send("a", [stream.event("a", "x1", START), stream.event("a", "x2", START)])
     until(lambda: len(stream.events()) == 2, "the second event")
-    assert kinds(stream) == [log.BARRIER, log.SPEC_ADOPTED, log.EVENT, log.SPEC_ADOPTED, log.EVENT]
+    assert kinds(stream) == [
+        log_header.BARRIER,
+        log_header.SPEC_ADOPTED,
+        log_header.EVENT,
+        log_header.SPEC_ADOPTED,
+        log_header.EVENT,
+    ]
     life.kill()
     stream.start().ready()
-    assert kinds(stream)[-1] == log.BARRIER
+    assert kinds(stream)[-1] == log_header.BARRIER
 
 
 def test_shards_share_the_events_and_each_is_said_once(stack: Stack, stream_name: str) -> None:

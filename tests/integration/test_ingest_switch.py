@@ -14,7 +14,7 @@ from tests.integration.ingest_stream import Stream, until
 from tests.unit.ingest import orders
 from tests.unit.ingest.world import SECOND
 from tidemill.bus.control_client import Publisher, read_all
-from tidemill.events import ingest, log, spec
+from tidemill.events import ingest, log_header, spec
 from tidemill.events.base import Event
 from tidemill.store import Store
 
@@ -52,7 +52,7 @@ def switches(stream: Stream, shard: int = 0) -> list[int]:
     batch = stream.log(shard)
     if batch is None or batch.log is None:
         return []
-    return batch.offsets[np.flatnonzero(batch.log["kind"] == log.MODEL_SWITCHED)].tolist()
+    return batch.offsets[np.flatnonzero(batch.log["kind"] == log_header.MODEL_SWITCHED)].tolist()
 
 
 def test_a_switch_stands_at_its_time_in_a_replay_and_is_said_once_whoever_dies(stream: Stream, tmp_path: Path) -> None:
@@ -73,7 +73,13 @@ def test_a_switch_stands_at_its_time_in_a_replay_and_is_said_once_whoever_dies(s
     until(lambda: "next" in dict(stream.events()), "what comes after")
     batch = stream.log()
     assert batch is not None and batch.log is not None
-    assert batch.log["kind"][-5:].tolist() == [log.EVENT, log.PROGRESSED, log.MODEL_SWITCHED, log.EVENT, log.PROGRESSED]
+    assert batch.log["kind"][-5:].tolist() == [
+        log_header.EVENT,
+        log_header.PROGRESSED,
+        log_header.MODEL_SWITCHED,
+        log_header.EVENT,
+        log_header.PROGRESSED,
+    ]
     life.kill()
     stream.start().ready()
     assert said(stream, ingest.SwitchAppended) == found

@@ -34,7 +34,7 @@ from tidemill.events.governance import (
     RolloutOrdered,
 )
 from tidemill.events.ingest import SwitchAppended
-from tidemill.events.registry_facts import AliasChanged, VersionRegistered
+from tidemill.events.registry import AliasChanged, VersionRegistered
 from tidemill.events.spec import Applied
 from tidemill.events.topics import control_topics
 from tidemill.events.training import RunCompleted

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 from tidemill.events.topics import control_topics, stream_topics
 from tidemill.stack.state import State
 from tidemill.stack.topics import ensure_topics

@@ -25,12 +25,12 @@ from tests.unit.training.synthetic import BEGIN, DAY, MODEL, PER_DAY, past, requ
 from tidemill.bus.control_client import Follower, Heard, Publisher, read_all
 from tidemill.bus.producer import configuration
 from tidemill.bus.sequence import Gap
-from tidemill.events import features, log, wire
+from tidemill.events import features, log_header, wire
 from tidemill.events.base import Event
-from tidemill.events.log_facts import SpecAdopted
+from tidemill.events.log import SpecAdopted
 from tidemill.events.monitoring import WindowClosed
 from tidemill.events.progress import Progress
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 from tidemill.events.spec import Applied
 from tidemill.events.topics import control_topics
 from tidemill.events.training import DatasetBuilt, RetrainRequested, RunCompleted, RunDeclined, RunFailed, RunRequested, RunStarted
@@ -132,7 +132,7 @@ def values(case: Case) -> list[bytes]:
     )
     ordered = [(-1, wire.encode(adopted, registry)), *sorted(rows)]
     return [
-        log.restamp(value, seq, position, BEGIN + max(position, 0) // 2 * (DAY // PER_DAY))
+        log_header.restamp(value, seq, position, BEGIN + max(position, 0) // 2 * (DAY // PER_DAY))
         for seq, (position, value) in enumerate(ordered)
     ]
 

@@ -20,8 +20,8 @@ from tidemill.bus.loop import run
 from tidemill.bus.pace import Pace
 from tidemill.errors import Transient
 from tidemill.events.identity import hash64_many
-from tidemill.events.log import EVENT, LOG_HEADER, PREFIX
-from tidemill.events.registry import Registry
+from tidemill.events.log_header import EVENT, LOG_HEADER, PREFIX
+from tidemill.events.schema_registry import Registry
 from tidemill.settings import Settings
 from tidemill.telemetry import trace_high
 

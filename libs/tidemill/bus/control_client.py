@@ -28,7 +28,7 @@ from tidemill.bus.producer import configuration
 from tidemill.errors import Rejected, Transient
 from tidemill.events import envelope, topics, wire
 from tidemill.events.base import Event
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 from tidemill.telemetry import control_span, facts_of
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ from tidemill.bus.tail import Lookup
 from tidemill.bus.trail import Trail
 from tidemill.bus.worker import Opening, Worker
 from tidemill.errors import Transient
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 
 if TYPE_CHECKING:
     from fastapi import APIRouter

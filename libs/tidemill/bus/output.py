@@ -10,7 +10,7 @@ from tidemill.bus.fold import I8, OutputTopic, Rows
 from tidemill.bus.metrics import FAILED, SUPPRESSED, WRITTEN
 from tidemill.bus.snapshot import OutputMark
 from tidemill.bus.tail import OutputAheadOfLog, Tail
-from tidemill.events.log import PREFIX
+from tidemill.events.log_header import PREFIX
 
 
 @dataclass

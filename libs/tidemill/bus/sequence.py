@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.bus.fold import I8
-from tidemill.events.log import BARRIER, HEADER, LOG_HEADER, PREFIX
+from tidemill.events.log_header import BARRIER, HEADER, LOG_HEADER, PREFIX
 
 EVERY: Final = slice(None)
 """All of a batch, without a copy."""

@@ -13,7 +13,7 @@ from tidemill.bus.consumer import PATIENCE, READ_AT_ONCE, good, take, watermarks
 from tidemill.errors import Transient
 from tidemill.events.fixed import dtype_of
 from tidemill.events.identity import hash64
-from tidemill.events.log import PREFIX
+from tidemill.events.log_header import PREFIX
 from tidemill.events.wire import schema_id
 
 LOOKED_AT: Final = 256

@@ -20,7 +20,7 @@ from tidemill.events import feed, log, predictions, progress, topics
 from tidemill.events.base import Event
 from tidemill.events.compatibility import broken
 from tidemill.events.identity import event_id
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 from tidemill.events.spec import Applied
 from tidemill.features.vector import vector_schema
 from tidemill.settings import Settings

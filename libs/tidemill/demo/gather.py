@@ -14,11 +14,12 @@ from tidemill.bus.consumer import read_to_end
 from tidemill.bus.control_client import read_all
 from tidemill.demo import ledger, summary
 from tidemill.demo.summary import Champion, Events, Position, Scene, Summary
-from tidemill.events import governance, ingest, log, monitoring, registry_facts, training
+from tidemill.events import governance, ingest, log_header, monitoring, training
 from tidemill.events.base import Event
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.identity import hash64
-from tidemill.events.registry import Registry
+from tidemill.events.registry import VersionRegistered
+from tidemill.events.schema_registry import Registry
 from tidemill.models.kinds import Kind
 from tidemill.settings import Settings
 from tidemill.spec import Bundle
@@ -27,7 +28,7 @@ from tidemill.trust.keys import KeyRing
 Structs = npt.NDArray[np.void]
 _CONTROL = (
     training.RunRequested,
-    registry_facts.VersionRegistered,
+    VersionRegistered,
     governance.ApprovalDecided,
     ingest.SwitchAppended,
     monitoring.AlertRaised,
@@ -86,7 +87,7 @@ def gather(settings: Settings, bundle: Bundle, model: str, clock: Clock) -> tupl
     holding = topics.log.holding(stream, registry, KeyRing.load(settings.trust_dir))
     control = Control.read(settings, stream, model, holding)
     source = spec.trigger_source(bundle)
-    triggers = (topics.log.rows["kind"] == log.EVENT) & (topics.log.rows["source"] == bundle.stream.order.index(source))
+    triggers = (topics.log.rows["kind"] == log_header.EVENT) & (topics.log.rows["source"] == bundle.stream.order.index(source))
     outcomes = topics.about("Outcome", model)
     labels = _outcomes(outcomes)
     both = summary.compared(topics.predictions, topics.shadows, labels, control.first)
@@ -181,7 +182,7 @@ def _letters(said: Iterable[Event]) -> dict[str, set[int]]:
 
 
 def _champions(said: list[Event], holding: Collection[tuple[str, int, int]]) -> list[Champion]:
-    versions = {event.version: event for event in said if isinstance(event, registry_facts.VersionRegistered)}
+    versions = {event.version: event for event in said if isinstance(event, VersionRegistered)}
     causes = {event.run: event for event in said if isinstance(event, training.RunRequested)}
     decided = {
         event.version: event for event in said if isinstance(event, governance.ApprovalDecided) and event.verdict == "approved"

@@ -12,11 +12,11 @@ from confluent_kafka import Message
 
 from tidemill.bus.sequence import dense, log_stamps, of_writer, prefixes
 from tidemill.errors import Refused
-from tidemill.events import log, wire
+from tidemill.events import log, log_header, wire
 from tidemill.events.columnar import Decoder
 from tidemill.events.identity import hash64_many
 from tidemill.events.predictions import Prediction
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 from tidemill.models.kinds import Kind
 from tidemill.models.rollout import Roster
 from tidemill.trust.keys import KeyRing
@@ -65,11 +65,11 @@ class Log:
     @property
     def events(self) -> int:
         """Source events."""
-        return int((self.rows["kind"] == log.EVENT).sum())
+        return int((self.rows["kind"] == log_header.EVENT).sum())
 
     def raw_offsets(self, source: int) -> I8:
         """Where the events of a source (by its number) stand in their raw topic."""
-        mine = (self.rows["kind"] == log.EVENT) & (self.rows["source"] == source)
+        mine = (self.rows["kind"] == log_header.EVENT) & (self.rows["source"] == source)
         found: I8 = self.rows["raw_offset"][mine]
         return found
 
@@ -90,7 +90,7 @@ class Log:
     @property
     def inversions(self) -> int:
         """Source events that are known earlier than the one before them."""
-        known = self.rows["known"][self.rows["kind"] == log.EVENT]
+        known = self.rows["known"][self.rows["kind"] == log_header.EVENT]
         return int((np.diff(known) < 0).sum())
 
 
@@ -109,7 +109,7 @@ def read_raw(read: Reader, topic: str, registry: Registry) -> RawTopic:
 
 def read_log(read: Reader, topic: str) -> Log:
     """The log as its readers see it (R1, R5). Raises Gap."""
-    found, offsets, turns = [np.zeros(0, log.LOG_HEADER)], [np.zeros(0, np.int64)], dict[int, bytes]()
+    found, offsets, turns = [np.zeros(0, log_header.LOG_HEADER)], [np.zeros(0, np.int64)], dict[int, bytes]()
     writer, following = 0, 0
     for batch in read(topic):
         rows, places = log_stamps([message.headers() for message in batch])
@@ -119,7 +119,7 @@ def read_log(read: Reader, topic: str) -> Log:
         rows, places = rows[fresh], places[fresh]
         found.append(rows)
         offsets.append(np.array([batch[at].offset() for at in places.tolist()], np.int64))
-        turning = places[np.isin(rows["kind"], (log.SPEC_ADOPTED, log.MODEL_SWITCHED))]
+        turning = places[np.isin(rows["kind"], (log_header.SPEC_ADOPTED, log_header.MODEL_SWITCHED))]
         turns |= {batch[at].offset() or 0: batch[at].value() or b"" for at in turning.tolist()}
     return Log(np.concatenate(found), np.concatenate(offsets), turns)
 

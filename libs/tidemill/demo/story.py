@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from tidemill.events import governance, ingest, monitoring, registry_facts, training
+from tidemill.events import governance, ingest, monitoring, registry, training
 from tidemill.events.base import Event
 
 
@@ -52,7 +52,7 @@ def _failed(said: training.RunFailed) -> str:
     return f"{'':12}  [red]run failed[/] {said.reason}: {said.detail}"
 
 
-def _registered(said: registry_facts.VersionRegistered) -> str:
+def _registered(said: registry.VersionRegistered) -> str:
     return f"{'':12}  [cyan]version[/]   {said.model} {said.version}"
 
 
@@ -86,7 +86,7 @@ _TELL: dict[type[Event], Callable[..., str]] = {
     training.RunDeclined: _declined,
     training.RunCompleted: _completed,
     training.RunFailed: _failed,
-    registry_facts.VersionRegistered: _registered,
+    registry.VersionRegistered: _registered,
     governance.GateFailed: _gate,
     governance.ApprovalRequested: _asked,
     governance.ApprovalDecided: _decided,

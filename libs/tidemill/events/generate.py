@@ -1,7 +1,6 @@
 """Writes the Python types of all schemas: `python -m tidemill.events.generate` (`--check` only compares).
 
-One module per domain (`tidemill.events.training`), one class per record. Where a module of that name is written by
-hand, the types lie in `<domain>_facts` and that module passes them on.
+One module per domain (`tidemill.events.training`), one class per record.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from tidemill.events.topics import topic_of
 
 HERE = Path(__file__).parent
 HEADING = '"""{doc}\n\nGenerated from schemas/{domain} by `python -m tidemill.events.generate`: do not edit.\n"""'
-BY_HAND = ("log", "registry")
 PRIMITIVES = {
     "string": "str",
     "int": "int",
@@ -35,7 +33,7 @@ Schema = dict[str, Any]
 def modules() -> dict[Path, str]:
     """Each generated file and its text."""
     domains = sorted(path.name for path in schemas_dir().iterdir() if path.is_dir())
-    return {HERE / f"{name}{'_facts' * (name in BY_HAND)}.py": _module(name) for name in domains}
+    return {HERE / f"{name}.py": _module(name) for name in domains}
 
 
 def main() -> int:

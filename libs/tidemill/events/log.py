@@ -1,63 +1,93 @@
-"""The log's records: the header of every one, the leading doubles of every derived one, the control facts in it."""
+"""The facts of the domain 'log'.
+
+Generated from schemas/log by `python -m tidemill.events.generate`: do not edit.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Literal
 
-import numpy as np
+from tidemill.events.base import Event
+from tidemill.events.paths import Schema, load_schema
 
-from tidemill.events.log_facts import Barrier, ModelSwitched, Progressed, SpecAdopted, SwitchAction
-
-__all__ = [
-    "BARRIER",
-    "CONTROL",
-    "EVENT",
-    "HEADER",
-    "LOG_HEADER",
-    "MODEL_SWITCHED",
-    "PREFIX",
-    "PROGRESSED",
-    "SPEC_ADOPTED",
-    "Barrier",
-    "ModelSwitched",
-    "Progressed",
-    "SpecAdopted",
-    "SwitchAction",
-    "restamp",
-]
-
-HEADER: Final = "tm"
-"""The one header of a log record; its value is one LOG_HEADER row."""
-
-LOG_HEADER: Final = np.dtype(
-    [
-        ("kind", "u1"),
-        ("source", "u1"),  # index in StreamSpec.order; CONTROL for control records
-        ("raw_partition", "<u2"),
-        ("writer", "<u8"),
-        ("seq", "<i8"),  # dense over the valid records of the shard, barriers included
-        ("known", "<i8"),  # us
-        ("stream", "<i8"),  # stream time (R7), us, never decreasing
-        ("raw_offset", "<i8"),  # -1 for control records
-    ]
-)
-"""44 bytes, packed, little endian."""
-
-EVENT: Final = 0
-BARRIER: Final = 1
-SPEC_ADOPTED: Final = 2
-MODEL_SWITCHED: Final = 3
-PROGRESSED: Final = 4
-CONTROL: Final = 255
-"""`source` of a control record."""
-
-PREFIX: Final = np.dtype([("frame", "V5"), ("seq", "<f8"), ("position", "<f8"), ("stream_time", "<f8")])
-"""How every record behind the log begins, and every control record in it: 29 bytes."""
-
-_STAMP = np.dtype([("seq", "<f8"), ("position", "<f8"), ("stream_time", "<f8")])
+SwitchAction = Literal["promote", "rollback", "revoke"]
 
 
-def restamp(value: bytes, seq: int, position: int, stream_time: int) -> bytes:
-    """The same framed control record at another place: its first three fields replaced."""
-    stamp = np.array((seq, position, stream_time), _STAMP)
-    return value[:5] + stamp.tobytes() + value[PREFIX.itemsize :]
+class Barrier(Event):
+    """A new writer of the log begins; records of other writers after this are void (R5)."""
+
+    TOPIC: ClassVar[str | None] = None
+    SCHEMA: ClassVar[Schema] = load_schema("log/barrier.v1")
+    KEY: ClassVar[str] = ""
+
+    seq: float
+    """Dense number of this record in its output partition (R1)."""
+    position: float
+    """Offset of the cause in the stream's log."""
+    stream_time: float
+    """Stream time of the cause, microseconds since the epoch (R7)."""
+    stream: str
+    writer: int
+
+
+class ModelSwitched(Event):
+    """From here on another version serves (R12)."""
+
+    TOPIC: ClassVar[str | None] = None
+    SCHEMA: ClassVar[Schema] = load_schema("log/model-switched.v1")
+    KEY: ClassVar[str] = ""
+
+    seq: float
+    """Dense number of this record in its output partition (R1)."""
+    position: float
+    """Offset of the cause in the stream's log."""
+    stream_time: float
+    """Stream time of the cause, microseconds since the epoch (R7)."""
+    stream: str
+    model: str
+    version: int
+    artifact: str
+    report: str
+    rollout: int
+    action: SwitchAction
+    order: str
+    approval: str
+    run: str
+    effective_at: int
+    expires: int
+    envelopes: list[str]
+
+
+class Progressed(Event):
+    """All sources have passed `stream_time`; `ended` when no source will say more."""
+
+    TOPIC: ClassVar[str | None] = None
+    SCHEMA: ClassVar[Schema] = load_schema("log/progressed.v1")
+    KEY: ClassVar[str] = ""
+
+    seq: float
+    """Dense number of this record in its output partition (R1)."""
+    position: float
+    """Offset of the cause in the stream's log."""
+    stream_time: float
+    """Stream time of the cause, microseconds since the epoch (R7)."""
+    stream: str
+    ended: bool
+
+
+class SpecAdopted(Event):
+    """From here on the data plane follows this spec (R14)."""
+
+    TOPIC: ClassVar[str | None] = None
+    SCHEMA: ClassVar[Schema] = load_schema("log/spec-adopted.v1")
+    KEY: ClassVar[str] = ""
+
+    seq: float
+    """Dense number of this record in its output partition (R1)."""
+    position: float
+    """Offset of the cause in the stream's log."""
+    stream_time: float
+    """Stream time of the cause, microseconds since the epoch (R7)."""
+    stream: str
+    digest: str
+    content: str

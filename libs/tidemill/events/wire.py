@@ -25,7 +25,7 @@ from tidemill.events.base import Event
 from tidemill.events.plain import BadSchema, check_schema
 
 if TYPE_CHECKING:
-    from tidemill.events.registry import Registry
+    from tidemill.events.schema_registry import Registry
 
 _BAD_BYTES = (
     EOFError,

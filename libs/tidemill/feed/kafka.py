@@ -7,7 +7,7 @@ from itertools import islice
 
 from tidemill.bus.producer import Sender
 from tidemill.events import feed, wire
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 
 _AT_ONCE = 5_000
 

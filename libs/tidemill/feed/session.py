@@ -14,7 +14,7 @@ from tidemill.errors import Refused, Rejected
 from tidemill.events import wire
 from tidemill.events.base import Event
 from tidemill.events.feed import Progressed
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 from tidemill.events.spec import Applied
 from tidemill.feed import gate, timeline
 from tidemill.feed.gate import FOREVER, Gate

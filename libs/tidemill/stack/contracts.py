@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from tidemill.events.paths import schemas_dir
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 from tidemill.events.topics import compatibility_of, control_topics
 from tidemill.settings import Settings
 from tidemill.stack.topics import ensure_topics

@@ -21,9 +21,9 @@ from tidemill.events import wire
 from tidemill.events.envelope import time_text
 from tidemill.events.fixed import dtype_of
 from tidemill.events.identity import span_id, trace_id
-from tidemill.events.log import EVENT, HEADER, LOG_HEADER, PREFIX
+from tidemill.events.log_header import EVENT, HEADER, LOG_HEADER, PREFIX
 from tidemill.events.predictions import Prediction
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 from tidemill.settings import Settings
 from tidemill.telemetry.tree import Span
 

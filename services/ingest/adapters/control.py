@@ -11,7 +11,7 @@ from services.ingest.adapters.following import Following
 from services.ingest.handlers import Order, Rollouts
 from tidemill.bus.control_client import Follower, Heard
 from tidemill.events import governance, serving, spec
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 from tidemill.spec import Bundle
 
 if TYPE_CHECKING:

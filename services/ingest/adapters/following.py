@@ -12,7 +12,7 @@ from tidemill.errors import Transient
 
 if TYPE_CHECKING:
     from tidemill.events.base import Event
-    from tidemill.events.registry import Registry
+    from tidemill.events.schema_registry import Registry
     from tidemill.settings import Settings
 
 logger = logging.getLogger(__name__)

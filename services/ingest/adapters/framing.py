@@ -11,7 +11,7 @@ from services.ingest import errors
 from services.ingest.model import Arrival
 from tidemill.errors import Rejected
 from tidemill.events import wire
-from tidemill.events.registry import Registry, UnknownSchema
+from tidemill.events.schema_registry import Registry, UnknownSchema
 
 
 def prefixed(arrival: Arrival, registry: Registry) -> Arrival:

@@ -19,8 +19,8 @@ from tidemill.bus.tail import Lookup
 from tidemill.errors import Transient
 from tidemill.events import topics, wire
 from tidemill.events.deadletters import DeadLetter
-from tidemill.events.log import HEADER, LOG_HEADER
-from tidemill.events.registry import Registry
+from tidemill.events.log_header import HEADER, LOG_HEADER
+from tidemill.events.schema_registry import Registry
 
 if TYPE_CHECKING:
     from tidemill.settings import Settings

@@ -22,7 +22,7 @@ from tidemill.errors import Transient
 from tidemill.events import wire
 from tidemill.events.envelope import ANSWER_TO
 from tidemill.events.ingest import Answered
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 
 if TYPE_CHECKING:
     from tidemill.settings import Settings

@@ -13,7 +13,7 @@ from services.ingest.model import I64, NEVER, Dead, Lane, Level, RawRows, State,
 from services.ingest.step import ids as table
 from services.ingest.step import kernels
 from services.ingest.step.plan import Plan
-from tidemill.events import log, wire
+from tidemill.events import log, log_header, wire
 from tidemill.events.base import Event
 from tidemill.spec import Bundle
 
@@ -73,7 +73,7 @@ def append_level(state: State, plan: Plan, level: Level, out: Output) -> None:
         state.peak.clear()  # a replay begins: its times are its own
     state.promised, state.replaying, state.last = level.until, not level.ended, (level.until, -1, -1)
     said = {"stream": state.stream, "ended": level.ended, "stream_time": float(level.until)}
-    out.records.append(control(state, plan.bundle, log.PROGRESSED, log.Progressed, said))
+    out.records.append(control(state, plan.bundle, log_header.PROGRESSED, log.Progressed, said))
 
 
 def append_switch(state: State, plan: Plan, switch: Switch, now: int, out: Output) -> None:
@@ -84,7 +84,7 @@ def append_switch(state: State, plan: Plan, switch: Switch, now: int, out: Outpu
     elif now > event.expires:
         out.refused.append((switch, "expired"))
     else:
-        record = control(state, plan.bundle, log.MODEL_SWITCHED, log.ModelSwitched, event.model_dump(exclude=_PLACE))
+        record = control(state, plan.bundle, log_header.MODEL_SWITCHED, log.ModelSwitched, event.model_dump(exclude=_PLACE))
         state.switches[event.model] = Switched(event, state.offset - 1)
         out.records.append(replace(record, switch=switch))
 
@@ -93,14 +93,14 @@ def adopt(state: State, bundle: Bundle) -> Records:
     """log.SpecAdopted: from here on `bundle` holds."""
     state.bundle = bundle
     said = {"stream": state.stream, "digest": bundle.digest, "content": bundle.to_json()}
-    return control(state, bundle, log.SPEC_ADOPTED, log.SpecAdopted, said)
+    return control(state, bundle, log_header.SPEC_ADOPTED, log.SpecAdopted, said)
 
 
 def barrier(state: State, bundle: Bundle, writer: int) -> Records:
     """log.Barrier: from here on only `writer` writes (R5). The state is not touched: it is to read the barrier in the log."""
     signed = writer - (writer >> 63 << 64)  # the payload's long has a sign, the header's writer has none
     said = {"stream": state.stream, "writer": signed}
-    return control(replace(state, writer=writer), bundle, log.BARRIER, log.Barrier, said)
+    return control(replace(state, writer=writer), bundle, log_header.BARRIER, log.Barrier, said)
 
 
 _PLACE = {"seq", "position", "stream_time"}
@@ -109,7 +109,7 @@ _PLACE = {"seq", "position", "stream_time"}
 def control(state: State, bundle: Bundle, kind: int, type_: type[Event], said: dict[str, Any]) -> Records:
     """One control record at the log's end."""
     header = _next(state, 1)
-    header["kind"], header["source"], header["raw_offset"] = kind, log.CONTROL, -1
+    header["kind"], header["source"], header["raw_offset"] = kind, log_header.CONTROL, -1
     header["known"], header["stream"] = max(state.known, 0), state.time
     place = {"seq": float(state.seq), "position": -1.0, "stream_time": float(state.time)}
     event = type_.model_validate(place | said)
@@ -161,14 +161,14 @@ def _set_aside(plan: Plan, rows: RawRows, verdict: npt.NDArray[np.uint8], origin
 def _headers(state: State, rows: RawRows, times: I64) -> npt.NDArray[np.void]:
     state.known = max(state.known, int(rows.known.max()))
     header = _next(state, len(rows))
-    header["kind"], header["source"], header["raw_partition"] = log.EVENT, rows.source, rows.partition
+    header["kind"], header["source"], header["raw_partition"] = log_header.EVENT, rows.source, rows.partition
     header["known"], header["stream"], header["raw_offset"] = rows.known, times, rows.offset
     return header
 
 
 def _next(state: State, count: int) -> npt.NDArray[np.void]:
     """So many fresh headers at the log's end, numbered."""
-    header = np.zeros(count, log.LOG_HEADER)
+    header = np.zeros(count, log_header.LOG_HEADER)
     header["writer"] = state.writer
     header["seq"] = np.arange(state.seq + 1, state.seq + 1 + count)
     state.seq += count

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from services.ingest.model import I64, NEVER, Lane, State, Switched
 from services.ingest.step import ids as table
-from tidemill.events import log, wire
+from tidemill.events import log, log_header, wire
 from tidemill.events.identity import hash64, hash64_many
 from tidemill.spec import Bundle
 
@@ -19,7 +19,7 @@ def restore(
     state: State, headers: npt.NDArray[np.void], offsets: I64, keys: Sequence[bytes | None], values: Sequence[bytes]
 ) -> None:
     """Take consecutive valid records of the log (LOG_HEADER rows and what they head) into the state."""
-    controls = np.flatnonzero(headers["kind"] != log.EVENT).tolist()
+    controls = np.flatnonzero(headers["kind"] != log_header.EVENT).tolist()
     begin = 0
     for i in [*controls, len(headers)]:
         if i > begin:
@@ -66,12 +66,12 @@ def _last(state: State, headers: npt.NDArray[np.void], order: list[str]) -> None
 
 def _control(state: State, header: np.void, offset: int, value: bytes) -> None:
     kind = int(header["kind"])
-    if kind == log.SPEC_ADOPTED:
+    if kind == log_header.SPEC_ADOPTED:
         state.bundle = Bundle.from_json(str(_read(log.SpecAdopted, value)["content"]))
-    elif kind == log.MODEL_SWITCHED:
+    elif kind == log_header.MODEL_SWITCHED:
         event = log.ModelSwitched.model_validate(_read(log.ModelSwitched, value))
         state.switches[event.model] = Switched(event, offset)
-    elif kind == log.PROGRESSED:
+    elif kind == log_header.PROGRESSED:
         said = log.Progressed.model_validate(_read(log.Progressed, value))
         if not state.replaying:
             state.peak.clear()

@@ -16,7 +16,7 @@ from tidemill.bus.sequence import dense, prefixes
 from tidemill.errors import Refused, Rejected
 from tidemill.events import features, fixed, wire
 from tidemill.events.log import ModelSwitched, SpecAdopted
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 from tidemill.events.training import RunRequested
 from tidemill.features.vector import vector_schema
 from tidemill.models.rollout import Roster

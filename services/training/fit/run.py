@@ -18,7 +18,7 @@ from services.training.fit.dataset import Dataset, build
 from services.training.fit.files import Facts, describe
 from services.training.fit.past import Past, read
 from services.training.fit.split import Split, split
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 from tidemill.events.training import DatasetBuilt, RunCompleted, RunRequested
 from tidemill.models.artifact import ENCODING, MODEL, REFERENCE, REPORT
 from tidemill.models.encode import Encoding, canonical

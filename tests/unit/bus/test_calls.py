@@ -16,7 +16,7 @@ from tidemill.bus.output import Output
 from tidemill.bus.producer import Sender
 from tidemill.bus.tail import Tail
 from tidemill.bus.trail import Trail
-from tidemill.events.log import PREFIX
+from tidemill.events.log_header import PREFIX
 
 SOURCE = Input("features")
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tidemill.bus.fold import Input
 from tidemill.bus.intake import Place, grouped, intake
 from tidemill.bus.sequence import Gap
-from tidemill.events.log import BARRIER, EVENT, HEADER, LOG_HEADER, PREFIX
+from tidemill.events.log_header import BARRIER, EVENT, HEADER, LOG_HEADER, PREFIX
 
 LOG, FEATURES = Input("log", log=True), Input("features")
 

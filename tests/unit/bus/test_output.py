@@ -13,7 +13,7 @@ from tidemill.bus.fold import ABOUT, OutputTopic, Rows
 from tidemill.bus.output import Output
 from tidemill.bus.snapshot import OutputMark
 from tidemill.bus.tail import OutputAheadOfLog, Tail
-from tidemill.events.log import PREFIX
+from tidemill.events.log_header import PREFIX
 
 VALUES = [b"v%d" % number for number in range(100)]
 

@@ -14,7 +14,7 @@ from tidemill.bus.tail import Lookup, Named, OutputAheadOfLog, Tail, check_tail,
 from tidemill.events import features, log, predictions
 from tidemill.events.fixed import dtype_of
 from tidemill.events.identity import hash64
-from tidemill.events.log import PREFIX
+from tidemill.events.log_header import PREFIX
 from tidemill.features.vector import vector_schema
 
 SMALL = bundle({"v": {"source": "asks", "entity": "who", "features": {"n": {"agg": "count", "over": ["1h"]}}}})

@@ -13,7 +13,7 @@ from tests.unit.feature_store import small
 from tests.unit.serving import scene
 from tidemill.bus.sequence import Gap
 from tidemill.demo.ledger import Log, RawTopic, read_features, read_log
-from tidemill.events import features, fixed, log, wire
+from tidemill.events import features, fixed, log_header, wire
 from tidemill.events.base import Event
 
 
@@ -43,7 +43,7 @@ def test_a_switch_holds_by_its_own_decision_alone(tmp_path: Path) -> None:
     trust = scene.Trust.made(tmp_path)
     said: list[Event] = [scene.adopted(scene.bundle()), trust.switch(1, 1), trust.switch(2, 2, {"version": 3}), trust.switch(2, 2)]
     turns = {10 * at: wire.frame(small.IDS[one.full_name()], wire.datum(one)) for at, one in enumerate(said)}
-    found = Log(np.zeros(0, log.LOG_HEADER), numbers(), turns)
+    found = Log(np.zeros(0, log_header.LOG_HEADER), numbers(), turns)
     assert found.holding("small", cast(Any, scene.Schemas()), trust.ring) == {("m", 1, 10), ("m", 2, 30)}
 
 
@@ -55,8 +55,8 @@ class OfOutcomes:
 
 
 def stamped(offset: int, kind: int, seq: int, writer: int) -> Message:
-    stamp = np.array([(kind, 0, 0, writer, seq, 0, 0, 0)], log.LOG_HEADER).tobytes()
-    return Message(topic="log.s", offset=offset, value=b"v%d" % offset, headers=[(log.HEADER, stamp)])
+    stamp = np.array([(kind, 0, 0, writer, seq, 0, 0, 0)], log_header.LOG_HEADER).tobytes()
+    return Message(topic="log.s", offset=offset, value=b"v%d" % offset, headers=[(log_header.HEADER, stamp)])
 
 
 def outcome(offset: int, seq: int) -> Message:
@@ -66,11 +66,11 @@ def outcome(offset: int, seq: int) -> Message:
 
 
 def test_a_dead_writers_late_records_are_not_in_the_log() -> None:
-    begun = [stamped(0, log.BARRIER, 0, 1), stamped(1, log.EVENT, 1, 1), stamped(2, log.BARRIER, 2, 2)]
-    late = [stamped(3, log.SPEC_ADOPTED, 2, 1), stamped(4, log.MODEL_SWITCHED, 3, 2)]
+    begun = [stamped(0, log_header.BARRIER, 0, 1), stamped(1, log_header.EVENT, 1, 1), stamped(2, log_header.BARRIER, 2, 2)]
+    late = [stamped(3, log_header.SPEC_ADOPTED, 2, 1), stamped(4, log_header.MODEL_SWITCHED, 3, 2)]
     found = read_log(lambda topic: iter([begun, late]), "log.s")
     assert found.offsets.tolist() == [0, 1, 2, 4]
-    assert (found.rows["kind"] == log.EVENT).tolist() == [False, True, False, False]
+    assert (found.rows["kind"] == log_header.EVENT).tolist() == [False, True, False, False]
     assert found.turns == {4: b"v4"}
 
 

@@ -17,7 +17,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from tidemill.errors import Rejected
 from tidemill.events import wire
 from tidemill.events.feed import Progressed
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 
 GUID = "6f1d5f6a-52b5-4c59-9d8c-5f1b0f0e7a11"
 SAID = Progressed(source="a", until=5, ended=False)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from tidemill.errors import Rejected
-from tidemill.events import envelope, features, governance, log, training, wire
+from tidemill.events import envelope, features, governance, log, log_header, training, wire
 from tidemill.events.base import Event
 from tidemill.events.columnar import Decoder
 from tidemill.events.dead import Record, dead_letter
 from tidemill.events.fixed import dtype_of
-from tidemill.events.registry import Registry, UnknownSchema
+from tidemill.events.schema_registry import Registry, UnknownSchema
 
 
 class Shelf(Registry):
@@ -108,7 +108,7 @@ def test_a_fixed_width_record_is_one_row_of_its_dtype(kind: type[Event]) -> None
     frame = Decoder(kind.SCHEMA).decode(values).frame
     assert frame["seq"].to_list() == [1.0, 2.0, 3.0]
     assert [int.from_bytes(value, "little") for value in frame["id_hash"]] == [7, 8, 2**63 + 9]
-    assert frame.columns[:3] == list(log.PREFIX.names or ())[1:]
+    assert frame.columns[:3] == list(log_header.PREFIX.names or ())[1:]
     if "reason" in frame.columns:
         assert set(frame["reason"]) == {kind.SCHEMA["fields"][-1]["type"]["symbols"][1]}
 
@@ -119,12 +119,12 @@ def test_a_field_of_varying_width_has_no_dtype() -> None:
 
 
 def test_the_logs_header_and_the_prefix_are_packed() -> None:
-    assert (log.LOG_HEADER.itemsize, log.PREFIX.itemsize) == (44, 29)
+    assert (log_header.LOG_HEADER.itemsize, log_header.PREFIX.itemsize) == (44, 29)
 
 
 def test_a_restamped_control_record_differs_in_its_place_only() -> None:
     fact = log.Progressed(seq=1, position=2, stream_time=3, stream="flights", ended=False)
-    moved = log.restamp(wire.frame(1, wire.datum(fact)), 10, 20, 2**52)
+    moved = log_header.restamp(wire.frame(1, wire.datum(fact)), 10, 20, 2**52)
     expected = fact.model_copy(update={"seq": 10.0, "position": 20.0, "stream_time": float(2**52)})
     assert wire.decode(moved, Shelf(log.Progressed)) == expected
 

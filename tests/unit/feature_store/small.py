@@ -13,7 +13,7 @@ from services.feature_store.fold import FeatureStore
 from services.feature_store.model import State
 from tests.unit.feature_store.brute import Event
 from tidemill.bus.fold import Batch
-from tidemill.events import fixed, log, wire
+from tidemill.events import fixed, log, log_header, wire
 from tidemill.events.features import Failed, Outcome, Unlabelled
 from tidemill.features.vector import vector_schema
 from tidemill.spec import Bundle
@@ -77,14 +77,16 @@ def records(spec: Bundle, events: list[Event], ended: bool = False) -> list[tupl
     """(kind, source, known, key, value) of the log: the spec first, then the events, then perhaps the end."""
     adopted = log.SpecAdopted(seq=0, position=0, stream_time=0, stream="small", digest=spec.digest, content=spec.to_json())
     found: list[tuple[int, int, int, bytes | None, bytes]] = [
-        (log.SPEC_ADOPTED, 255, 0, None, _framed("tidemill.log.SpecAdopted", adopted))
+        (log_header.SPEC_ADOPTED, 255, 0, None, _framed("tidemill.log.SpecAdopted", adopted))
     ]
     for event in events:
         number = spec.stream.order.index(event.source)
-        found.append((log.EVENT, number, event.known, event.id.encode(), wire.frame(IDS[event.source], _datum(event))))
+        found.append((log_header.EVENT, number, event.known, event.id.encode(), wire.frame(IDS[event.source], _datum(event))))
     if ended:
         last = log.Progressed(seq=0, position=0, stream_time=0, stream="small", ended=True)
-        found.append((log.PROGRESSED, 255, events[-1].known if events else 0, None, _framed("tidemill.log.Progressed", last)))
+        found.append(
+            (log_header.PROGRESSED, 255, events[-1].known if events else 0, None, _framed("tidemill.log.Progressed", last))
+        )
     return found
 
 
@@ -94,7 +96,7 @@ def batches(found: list[tuple[int, int, int, bytes | None, bytes]], sizes: Itera
     while begin < len(found):
         part = found[begin : begin + next(sizes)]
         end = begin + len(part)
-        head = np.zeros(len(part), log.LOG_HEADER)
+        head = np.zeros(len(part), log_header.LOG_HEADER)
         head["kind"], head["source"], head["known"] = [r[0] for r in part], [r[1] for r in part], [r[2] for r in part]
         head["stream"], offsets = stream[begin:end], np.arange(begin, end)
         yield Batch(

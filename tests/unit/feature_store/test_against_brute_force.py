@@ -17,7 +17,7 @@ from tests.unit.feature_store import brute, small
 from tests.unit.feature_store.brute import DAY, HOUR, MINUTE, Event
 from tidemill.code import mark
 from tidemill.events import wire
-from tidemill.events.log import EVENT
+from tidemill.events.log_header import EVENT
 
 WINDOWS = {"5m": 5 * MINUTE, "1h": HOUR, "6h": 6 * HOUR, "24h": DAY, "7d": 7 * DAY}
 AGGS = ("count", "sum", "mean", "min", "max", "last", "std")

@@ -25,7 +25,7 @@ from tidemill.events.governance import (
     GateFailed,
     RolloutOrdered,
 )
-from tidemill.events.registry_facts import AliasChanged, VersionRegistered
+from tidemill.events.registry import AliasChanged, VersionRegistered
 from tidemill.events.spec import Applied
 from tidemill.spec import Bundle, load
 from tidemill.trust import audit, dsse, keys

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.ingest.model import Lane, Switch
 from services.ingest.step import kernels
 from tests.unit.ingest.world import NOW, SECOND, Log, Writer, arrival, bundle, event, promise
-from tidemill.events import log
+from tidemill.events import log, log_header
 
 Token = int | tuple[int, int] | tuple[int, int, float] | str
 A0, A1, B0 = Lane("a", 0), Lane("a", 1), Lane("b", 0)
@@ -156,7 +156,7 @@ def test_control_records_are_numbered_densely_with_the_events() -> None:
     writer = Writer(Log(), bundle(), (A0,))
     writer.take(arrival(A0, raw[A0]), switches=[switch("m", 5)])
     assert writer.log.rows["seq"].tolist() == list(range(len(writer.log.headers)))
-    assert writer.log.rows["kind"][:2].tolist() == [log.BARRIER, log.SPEC_ADOPTED]
+    assert writer.log.rows["kind"][:2].tolist() == [log_header.BARRIER, log_header.SPEC_ADOPTED]
 
 
 def test_stream_time_is_the_minimum_of_sources_that_are_not_idle() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from services.ingest.model import Arrival, Dead, Lane, State, Switch
 from services.ingest.step import Output, Records, Shard, adopt, barrier, begin, compiled, restore, step
-from tidemill.events import feed, log, wire
+from tidemill.events import feed, log, log_header, wire
 from tidemill.events.base import Event
 from tidemill.spec import Bundle, StreamSpec
 
@@ -105,14 +105,14 @@ class Log:
 
     @property
     def rows(self) -> np.ndarray:
-        return np.array(self.headers, log.LOG_HEADER)
+        return np.array(self.headers, log_header.LOG_HEADER)
 
     def events(self) -> list[tuple[Any, ...]]:
         """(source, partition, raw offset, known, stream time, key, value) of the events."""
         return [
             (*(int(h[n]) for n in ("source", "raw_partition", "raw_offset", "known", "stream")), k, v)
             for h, k, v in zip(self.headers, self.keys, self.values, strict=True)
-            if h["kind"] == log.EVENT
+            if h["kind"] == log_header.EVENT
         ]
 
     def content(self) -> list[tuple[Any, ...]]:
@@ -124,7 +124,7 @@ class Log:
                 v[:5] + v[13 if k is None else 5 :],
             )
             for h, k, v in zip(self.headers, self.keys, self.values, strict=True)
-            if h["kind"] != log.BARRIER
+            if h["kind"] != log_header.BARRIER
         ]
 
     def order(self) -> list[str]:
@@ -132,15 +132,15 @@ class Log:
         return [
             _name(int(h["kind"]), k, v)
             for h, k, v in zip(self.headers, self.keys, self.values, strict=True)
-            if h["kind"] not in (log.BARRIER, log.SPEC_ADOPTED)
+            if h["kind"] not in (log_header.BARRIER, log_header.SPEC_ADOPTED)
         ]
 
 
 def _name(kind: int, key: bytes | None, value: bytes) -> str:
-    if kind == log.PROGRESSED:
+    if kind == log_header.PROGRESSED:
         said = wire.decode_datum(value[5:], fastavro.parse_schema(log.Progressed.SCHEMA))
         return "||" if said["ended"] else f"|{int(said['stream_time']) // SECOND}"
-    if kind == log.MODEL_SWITCHED:
+    if kind == log_header.MODEL_SWITCHED:
         return "+" + wire.decode_datum(value[5:], fastavro.parse_schema(log.ModelSwitched.SCHEMA))["model"]
     return (key or b"").decode()
 

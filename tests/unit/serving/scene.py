@@ -17,7 +17,7 @@ from tests.unit.feature_store import small
 from tests.unit.feature_store.brute import MINUTE, Event
 from tests.unit.models.artifacts import tree
 from tidemill.bus.fold import Batch, Rows
-from tidemill.events import fixed, log, wire
+from tidemill.events import fixed, log_header, wire
 from tidemill.events.base import Event as Fact
 from tidemill.events.features import Failed, Outcome, Unlabelled
 from tidemill.events.log import ModelSwitched, Progressed, SpecAdopted
@@ -136,7 +136,7 @@ def features(turns: dict[int, ModelSwitched | Bundle], ended: bool = True, count
     """`features.small`: switches and further specs stand before the event with their number."""
     found = small.records(bundle(), list(events(count)), ended)
     for number, turn in sorted(turns.items(), reverse=True):
-        kind, said = (log.SPEC_ADOPTED, adopted(turn)) if isinstance(turn, Bundle) else (log.MODEL_SWITCHED, turn)
+        kind, said = (log_header.SPEC_ADOPTED, adopted(turn)) if isinstance(turn, Bundle) else (log_header.MODEL_SWITCHED, turn)
         value = wire.frame(small.IDS[said.full_name()], wire.datum(said))
         found.insert(number, (kind, 255, events(count)[number - 1].known, None, value))
     return small.fold(found, itertools.repeat(100))

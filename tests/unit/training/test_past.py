@@ -12,7 +12,7 @@ from services.training.fit.past import Reading, read_partition
 from tests.unit.training.synthetic import request
 from tidemill.bus.sequence import Gap
 from tidemill.events import features
-from tidemill.events.log import PREFIX
+from tidemill.events.log_header import PREFIX
 
 CAUSE = request(100)
 """Of partition 0, at position 200."""

@@ -25,7 +25,7 @@ from tidemill.events import envelope, wire
 from tidemill.events.base import Event
 from tidemill.events.dead import Record, dead_letter
 from tidemill.events.identity import event_id
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 from tidemill.telemetry import ControlSpan, facts_of
 
 logger = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from tidemill.bus.control.service import ControlService
 from tidemill.bus.control.watch import Observed
 from tidemill.bus.control_client import topic_name
 from tidemill.bus.patience import Stopped
-from tidemill.events.registry import Registry
+from tidemill.events.schema_registry import Registry
 from tidemill.settings import Settings
 
 logger = logging.getLogger(__name__)

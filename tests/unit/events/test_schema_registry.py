@@ -10,7 +10,7 @@ from threading import Thread
 import pytest
 
 from tidemill.errors import Transient
-from tidemill.events.registry import Registry, UnknownSchema
+from tidemill.events.schema_registry import Registry, UnknownSchema
 
 
 class Server(ThreadingHTTPServer):

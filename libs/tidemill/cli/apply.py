@@ -28,6 +28,7 @@ from tidemill.spec import Bundle, load
 from tidemill.spec.diff import Change, changes
 from tidemill.spec.loader import full_name
 from tidemill.stack.topics import ensure_topics
+from tidemill.trust.keys import KeyRing
 
 FOLD_TYPES: tuple[type[Event], ...] = (
     log.Barrier,
@@ -67,6 +68,8 @@ def apply(
     plan = plan_of(load(folder), settings)
     if output is Output.text:
         _show(plan)
+    for lacking in unsigned(plan.bundle, settings.trust_dir):
+        typer.echo(f"warning: {lacking}", err=True)
     applied = None if dry_run else publish(plan, settings, author or getpass.getuser())
     if output is Output.json:
         typer.echo(json.dumps(_answer(plan, applied)))
@@ -100,6 +103,18 @@ def _newest(stream: str, settings: Settings) -> tuple[Bundle | None, str]:
         except ValueError:
             continue  # nobody could read it: the one before is in force
     return None, ""
+
+
+def unsigned(bundle: Bundle, trust_dir: Path) -> list[str]:
+    """Whose versions nobody can approve, since too few keys of the group are pinned."""
+    pinned = KeyRing.load(trust_dir).groups
+    return [
+        f"{name} asks {model.approval.required} of {group} to approve, and {trust_dir / group} pins {len(pinned.get(group, {}))} keys: "
+        f"its versions will wait for `tidemill approvals keygen NAME --group {group} --out FOLDER` and the services' next start"
+        for name, model in bundle.models.items()
+        for group in model.approval.approvers
+        if len(pinned.get(group, {})) < model.approval.required
+    ]
 
 
 def publish(plan: Plan, settings: Settings, author: str) -> Applied | None:

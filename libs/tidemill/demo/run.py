@@ -76,7 +76,11 @@ def approvers(bundle: Bundle) -> dict[str, list[str]]:
 
 
 def prepare(data_dir: Path, bundle: Bundle) -> None:
-    """An empty data directory with the approvers' pinned keys; Refused where somebody else's data is."""
+    """An empty data directory with the approvers' pinned keys; Refused where somebody else's data is, or what no report could count."""
+    if bundle.stream.shards > 1:
+        raise Refused(
+            "several-shards", "a demonstration's report reads one shard; `tidemill up`, `apply` and `feed` run any number"
+        )
     if data_dir.exists() and any(data_dir.iterdir()) and not (data_dir / MARK).exists():
         raise Refused("not-a-demo", f"{data_dir} holds data that is not a demonstration's; choose another with --data-dir")
     if (state := State.read(data_dir)) is not None and state.living():

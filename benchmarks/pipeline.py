@@ -44,7 +44,9 @@ RATE, SECONDS = 500, 30
 WARM = RATE * 10
 """Of these, the first ones do not count: a broker that has just started compiles itself meanwhile."""
 LINGER = "5"
-"""`linger.ms` of the services' producers, in ms."""
+"""`linger.ms` of the services' producers, in ms. These flush what a step said, so that it is no wait of theirs: the raw loop's latency
+is the better one of those with it and without.
+"""
 RAW_WARM = "raw-warm"
 DATA_PLANE = "ingest,feature-store,serving"
 PEERS = ROOT / "benchmarks" / "peers"
@@ -133,7 +135,7 @@ def measure(bench: Bench) -> dict[str, Any]:
             "quix": round(ours / quix, 2),
             "faust": round(ours / faust, 2),
             "raw_hop": round(hop.rate(EVENTS) / raw_hop, 2),
-            "latency": round(raw_latency["p99"] / our_latency["p99"], 2),
+            "latency": round(min(raw_latency["p99"], without_linger["p99"]) / our_latency["p99"], 2),
         },
         "checked": True,
     }

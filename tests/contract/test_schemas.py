@@ -119,14 +119,15 @@ def test_a_topic_is_said_and_heard_and_keeps_what_the_design_demands(name: str) 
 
 @pytest.mark.parametrize("kind", [kind_of(path) for path in SCHEMAS], ids=lambda kind: kind.full_name())
 def test_who_says_and_who_hears_is_who_the_code_shows(kind: type[Event]) -> None:
-    """A service that names a control fact says or hears it, and one that says or hears it names it."""
+    """A service, or the feed, that names a control fact says or hears it, and one that says or hears it names it."""
     topic = topic_of(kind.full_name())
     assert topic is not None
     if topic.pattern or topic.name == "dead-letters":
         return
     fact = (kind.SCHEMA["namespace"].rpartition(".")[2], kind.__name__)
-    users = {name for name in SERVICES if fact in named(ROOT / "services" / name.replace("-", "_"))}
-    stated = (set(topic.producers) | set(topic.consumers)) & SERVICES
+    folders = {name: ROOT / "services" / name.replace("-", "_") for name in SERVICES} | {"feed": ROOT / "libs/tidemill/feed"}
+    users = {name for name, folder in folders.items() if fact in named(folder)}
+    stated = (set(topic.producers) | set(topic.consumers)) & folders.keys()
     assert users == stated, f"{topic.name}: the code of {sorted(users)} names it, topics.toml says {sorted(stated)}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from tidemill.errors import Refused
 from tidemill.feed.gate import FOREVER
 from tidemill.feed.session import Session
 from tidemill.spec.values import parse_moment
+
+TICK: Final = 0.1
+"""Seconds between two stretches of a paced replay: each ends with a promise of every source, and the log keeps what follows of it."""
 
 
 def feed(
@@ -50,10 +53,10 @@ def moment(text: str) -> int:
 
 
 def paced(begin: int, speed: float | None) -> Callable[[], int]:
-    """The event time that may be reached by now."""
+    """The event time that may be reached by now; it moves on once a tick."""
     if speed is None:
         return lambda: FOREVER
     if speed <= 0:
         raise Refused("bad-speed", "--speed is seconds of event time per second, above 0")
     started = time.monotonic()
-    return lambda: begin + int((time.monotonic() - started) * speed * 1e6)
+    return lambda: begin + int((time.monotonic() - started) // TICK * TICK * speed * 1e6)

@@ -56,9 +56,9 @@ class Replay:
         self._promise(sent.until, ended=False)  # before the first event: from its first promise on, ingest waits for all sources
         while sent.until < goal:
             limit = min(goal, self.allowed(), self.gate.limit if hold else sent.until + DAY, self._stretch(sent.until))
-            if limit > sent.until:
+            if moves := limit > sent.until:
                 self._send(sent, limit)
-            self._hear(0.0 if not hold or self.gate.limit > sent.until else 0.02)
+            self._hear(0.0 if moves else 0.02)
             self.tell(sent, self.gate)
         while hold and not self._settled(goal):
             self._hear(0.02)

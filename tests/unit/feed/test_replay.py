@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tidemill.cli.feed import TICK, paced
+from tidemill.errors import Refused
 from tidemill.events import governance, ingest, progress, training
 from tidemill.events.base import Event
-from tidemill.feed.gate import Gate
+from tidemill.feed.gate import FOREVER, Gate
 from tidemill.feed.replay import DAY, Replay
 from tidemill.feed.timeline import Lane, Timeline
 
@@ -142,3 +144,48 @@ def test_without_holding_the_feed_listens_to_nobody() -> None:
 
 def test_a_feed_of_a_stream_without_models_waits_for_nothing() -> None:
     assert Gate("s", {}, 0).limit > 2**61
+
+
+@dataclass
+class Clock:
+    """Wall time that only passes while somebody waits or looks."""
+
+    now: float = 0.0
+    waits: list[float] = field(default_factory=list)
+
+    def look(self) -> float:
+        self.now += TICK / 1_000
+        return self.now
+
+    def listen(self, wait: float) -> list[Event]:
+        self.waits.append(wait)
+        self.now += wait
+        return []
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("tidemill.cli.feed.time.monotonic", made.look)
+    return made
+
+
+def test_a_paced_feed_follows_the_clock_with_one_promise_a_tick(clock: Clock) -> None:
+    tape, timeline = Tape(), Timeline((lane("a", *range(HOUR, 3 * HOUR, HOUR // 10)),))
+    begin = clock.now
+    Replay(timeline, Gate("s", {}, 0), tape, clock.listen, paced(HOUR, 3_600)).run(0, 3 * HOUR, hold=False)
+    took = clock.now - begin
+    assert took == pytest.approx(1.9, abs=2 * TICK), "two hours of events, but for the last six minutes, at an hour a second"
+    assert sum(what == "event" for what, _ in tape.said) == 20
+    assert sum(what != "event" for what, _ in tape.said) <= took / TICK + 2
+    assert sum(wait == 0 for wait in clock.waits) <= took / TICK + 2, "it waits for the clock, and does not spin"
+
+
+def test_an_unpaced_feed_is_never_held_by_the_clock() -> None:
+    assert paced(0, None)() == FOREVER
+
+
+@pytest.mark.parametrize("speed", [0.0, -1.0])
+def test_a_speed_that_is_none_is_refused(speed: float) -> None:
+    with pytest.raises(Refused, match="bad-speed"):
+        paced(0, speed)

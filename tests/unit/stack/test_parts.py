@@ -19,7 +19,7 @@ from tidemill.settings import Settings
 from tidemill.stack import artifacts, services
 from tidemill.stack.child import Child, StartFailed, free_port
 from tidemill.stack.state import Running, State
-from tidemill.stack.supervisor import Watched
+from tidemill.stack.supervisor import Stack, Watched
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -59,6 +59,20 @@ def test_what_a_child_said_last_is_in_the_error(tmp_path: Path) -> None:
     child.end(20)
     with pytest.raises(StartFailed, match=r"it ended with code 1(.|\n)*out of tide"):
         child.check()
+
+
+def test_one_that_lives_but_is_not_ready_in_time_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+    child = python(tmp_path, "import time; print('low tide', flush=True); time.sleep(600)")
+    stack, watched = Stack(Settings(data_dir=tmp_path), [], lambda _: None), Watched(child)
+    watched.start()
+    try:
+        until(lambda: child.tail() == "low tide\n")
+        with pytest.raises(StartFailed, match=r"it was not ready after 0 s. Its log's end:\nlow tide"):
+            stack._wait([(watched, lambda: False)], 0.05)
+        assert child.alive
+        stack._wait([(watched, lambda: True)], 0.05)  # what is ready was in time
+    finally:
+        child.end(0)
 
 
 def test_a_dead_child_is_started_again_after_longer_and_longer_waits(tmp_path: Path) -> None:

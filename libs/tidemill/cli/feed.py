@@ -52,11 +52,11 @@ def moment(text: str) -> int:
         raise Refused("bad-time", f"{text!r}: {error}; write 2013-03-01 or 2013-03-01T12:00") from None
 
 
-def paced(begin: int, speed: float | None) -> Callable[[], int]:
+def paced(begin: int, speed: float | None, clock: Callable[[], float] = time.monotonic) -> Callable[[], int]:
     """The event time that may be reached by now; it moves on once a tick."""
     if speed is None:
         return lambda: FOREVER
     if speed <= 0:
         raise Refused("bad-speed", "--speed is seconds of event time per second, above 0")
-    started = time.monotonic()
-    return lambda: begin + int((time.monotonic() - started) // TICK * TICK * speed * 1e6)
+    started = clock()
+    return lambda: begin + int((clock() - started) // TICK * TICK * speed * 1e6)

@@ -55,7 +55,7 @@ class Replay:
         goal = min(until, self.timeline.end)
         self._promise(sent.until, ended=False)  # before the first event: from its first promise on, ingest waits for all sources
         while sent.until < goal:
-            limit = min(goal, self.allowed(), self.gate.limit if hold else sent.until + DAY, self._stretch(sent.until))
+            limit = self._limit(sent.until, min(goal, self.gate.limit if hold else sent.until + DAY))
             if moves := limit > sent.until:
                 self._send(sent, limit)
             self._hear(0.0 if moves else 0.02)
@@ -65,8 +65,10 @@ class Replay:
             self.tell(sent, self.gate)
         return sent
 
-    def _stretch(self, begin: int) -> int:
-        return min(lane.reach(begin, self.stretch) for lane in self.timeline.lanes)
+    def _limit(self, begin: int, bound: int) -> int:
+        """How far to go now, at most to `bound`. A pace that has come to no event yet stays: each promise is for ever in the log."""
+        limit = min(bound, self.allowed(), *(lane.reach(begin, self.stretch) for lane in self.timeline.lanes))
+        return limit if limit == bound or any(lane.count(begin) < lane.count(limit) for lane in self.timeline.lanes) else begin
 
     def _send(self, sent: Sent, limit: int) -> None:
         ended = limit >= self.timeline.end

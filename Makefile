@@ -43,9 +43,9 @@ down: $(READY) ## End every process of the stack
 status: $(READY) ## What runs, where, how far behind it is
 	$(TIDEMILL) status $(ARGS)
 
-offline-check: fetch ## The demo's first days in a network namespace with nothing but loopback
+offline-check: fetch ## The demo up to its first switch, in a network namespace with nothing but loopback
 	@rm -rf $(OFFLINE_DIR)
-	$(BIN)/python .ci/offline.py $(TIDEMILL) demo --headless --until 2013-01-10 --data-dir $(OFFLINE_DIR)
+	$(BIN)/python .ci/offline.py $(TIDEMILL) demo --headless --until 2013-01-30 --data-dir $(OFFLINE_DIR)
 	@rm -rf $(OFFLINE_DIR)
 
 fetch: $(READY) ## Fetch and verify Kafka and the schema registry; nothing needs a network after it

@@ -76,12 +76,15 @@ class Site:
     home: Path
     killed: dict[str, list[int]] = field(default_factory=dict)
     """The process ids that were killed, by name."""
+    _command: tuple[tuple[str, ...], dict[str, str]] = ((), {})
+    """How it was started: options and environment."""
 
     @contextmanager
     def up(self, *options: str, **environment: str) -> Iterator[Settings]:
         """The stack, ended afterwards with all its processes."""
         keys.generate(APPROVER, self.home / "private", self.home / "trust" / GROUP)
         told = {"TIDEMILL_TRUST_DIR": str(self.home / "trust"), **environment}
+        self._command = options, told
         try:
             self.tidemill("up", "--detach", *options, environment=told)
             yield Settings.load(self.data)
@@ -107,6 +110,12 @@ class Site:
         process.kill()
         process.wait(30)
         self.killed.setdefault(name, []).append(process.pid)
+
+    def end_and_start(self) -> None:
+        """End the whole stack as a person does, and start it on the same data directory."""
+        options, told = self._command
+        self.tidemill("down")
+        self.tidemill("up", "--detach", *options, environment=told)
 
     def _alive(self, name: str) -> psutil.Process | None:
         state = State.read(self.data)

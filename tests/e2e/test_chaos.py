@@ -28,6 +28,7 @@ from tidemill.settings import Settings
 
 DATA_PLANE = ("ingest", "feature-store", "serving")
 STREAM = "flights"
+STACK = "stack"
 PIECE = 250
 """Events between two promises of the feed; its random moments are multiples of it."""
 AHEAD = 1_500
@@ -40,12 +41,15 @@ class Campaign:
 
     events: int
     kills: dict[str, int]
+    restart: bool = False
+    """Whether the whole stack is ended once in the middle, and started again."""
 
     def plan(self, chance: random.Random) -> list[tuple[int, str]]:
         """(after so many events, whom), in order."""
         names = [name for name, times in self.kills.items() for _ in range(times)]
         chance.shuffle(names)
-        return list(zip(sorted(chance.sample(range(self.events // 10, self.events), len(names))), names, strict=True))
+        kills = zip(sorted(chance.sample(range(self.events // 10, self.events), len(names))), names, strict=True)
+        return sorted([*kills, *([(self.events // 2, STACK)] if self.restart else [])])
 
 
 @pytest.fixture
@@ -58,8 +62,8 @@ def site() -> Iterator[Site]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def test_one_kill_each_changes_nothing_of_what_comes_out(site: Site) -> None:
-    survive(site, Campaign(20_000, dict.fromkeys(DATA_PLANE, 1)))
+def test_one_kill_each_and_a_second_up_change_nothing_of_what_comes_out(site: Site) -> None:
+    survive(site, Campaign(20_000, dict.fromkeys(DATA_PLANE, 1), restart=True))
 
 
 @pytest.mark.chaos
@@ -97,9 +101,12 @@ def disturb(site: Site, settings: Settings, campaign: Campaign, feed: Feed, ends
         feed.send(limit)
         while plan and plan[0][0] <= feed.sent.total():
             moment, name = plan.pop(0)
-            time.sleep(chance.uniform(0, 0.2))  # the moment of the kill, not a wait
-            site.kill(name)
-            tell(f"killed {name} after {moment} events")
+            if name == STACK:
+                site.end_and_start()
+            else:
+                time.sleep(chance.uniform(0, 0.2))  # the moment of the kill, not a wait
+                site.kill(name)
+            tell(f"ended {name} after {moment} events")
         if site.killed.get("ingest") and not late:
             late = until(lambda: late_batch(settings, STREAM), "the next ingest's barrier")
         until(lambda: ends(f"predictions.{STREAM}") > feed.sent["departures"] - AHEAD, "predictions")

@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import psycopg
+from confluent_kafka import KafkaError, Message, Producer
 
+from tests.sockets import LOOPBACK, listening
 from tidemill.events.schema_registry import Registry
 from tidemill.events.topics import control_topics, stream_topics
 from tidemill.stack.state import State
@@ -39,9 +40,10 @@ def test_the_stack_goes_on_where_it_stopped_and_leaves_nothing_behind(tmp_path: 
         first = up(data_dir)
         said = json.loads(tidemill("status", data_dir, "--output", "json").stdout)
         assert {"kafka", "schema_registry", "postgres", "services"} <= said.keys()
-        assert listening(first) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+        assert listening(first) <= LOOPBACK
         number = Registry(first.schema_registry).register("test.Tide", SCHEMA)
         assert ensure_topics(first.kafka, stream_topics("flights", ("departures",), 1)) != []
+        assert written_to_no_topic(first.kafka) == KafkaError._UNKNOWN_TOPIC
         with psycopg.connect(first.postgres) as connection:
             connection.execute("CREATE TABLE tide (height float)")
 
@@ -61,9 +63,15 @@ def test_the_stack_goes_on_where_it_stopped_and_leaves_nothing_behind(tmp_path: 
     assert second.all_living() == []
 
 
-def listening(state: State) -> set[str]:
-    """The addresses on which the stack's processes listen."""
-    processes = state.all_living()
-    children = [child for process in processes for child in process.children(recursive=True)]
-    sockets = [socket for process in {*processes, *children} for socket in process.net_connections("inet")]
-    return {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}
+def written_to_no_topic(kafka: str) -> int | None:
+    """The code of the error that a plain producer gets for a record to a topic that nobody made."""
+    heard: list[int] = []
+
+    def hear(error: KafkaError | None, _: Message) -> None:
+        heard.extend([error.code()] if error else [])
+
+    producer = Producer({"bootstrap.servers": kafka, "topic.metadata.propagation.max.ms": 100})
+    producer.produce("nobody-made-this", b"v", on_delivery=hear)
+    producer.flush(30)
+    assert "nobody-made-this" not in producer.list_topics(timeout=30).topics
+    return heard[0] if heard else None

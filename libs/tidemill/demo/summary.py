@@ -91,7 +91,9 @@ class Summary(BaseModel):
     year: Compared
     monthly: list[Month]
     seconds: float
+    """That the replay took, waits for runs and decisions included (R20)."""
     events_per_second: float
+    """Log events over the seconds in which the replay did not wait for a run or a decision."""
     latency_ms: Latency
 
     def discrepancies(self) -> list[str]:

@@ -89,7 +89,7 @@ def _vectors(state: State, plan: Plan, batch: Batch, sources: Mapping[str, Event
     }
     for number, table in enumerate(state.tables):
         readers = [trigger for trigger in plan.triggers if number in trigger.tables and trigger.name in vectors]
-        _fold_table(plan, table, readers, sources, vectors)
+        _fold_table(plan, table, readers, sources, vectors, batch)
     for trigger in plan.triggers:
         if trigger.name in vectors:
             out.vectors(sources[trigger.source].index, vectors[trigger.name], trigger)
@@ -115,10 +115,16 @@ def _begin(code: int, plan: Plan, trigger: TriggerPlan, batch: Batch, events: Ev
 
 
 def _fold_table(
-    plan: Plan, table: Table, readers: list[TriggerPlan], sources: Mapping[str, Events], vectors: dict[str, npt.NDArray[np.void]]
+    plan: Plan,
+    table: Table,
+    readers: list[TriggerPlan],
+    sources: Mapping[str, Events],
+    vectors: dict[str, npt.NDArray[np.void]],
+    batch: Batch,
 ) -> None:
     """Fold one table over the events that read it or add to it, in log order."""
-    spec, adding = table.plan, table.plan.source
+    spec, adding, heads = table.plan, table.plan.source, batch.log
+    assert heads is not None
     taking = list(dict.fromkeys([*([adding] if adding in sources else []), *(trigger.source for trigger in readers)]))
     if not taking:
         return
@@ -132,6 +138,7 @@ def _fold_table(
     folded, late = table.fold(
         gathered([sources[source].key(spec.entity) for source in taking]),
         gathered([sources[source].instants(plan.bundle.stream.sources[source].time) for source in taking]),
+        gathered([heads["stream"][sources[source].index] for source in taking]),
         gathered([np.full(len(sources[source]), source in reading) for source in taking]),
         gathered([_adds(spec.where, sources[source], source == adding) for source in taking]),
         gathered([_values(table, sources[source], source == adding) for source in taking]),

@@ -42,8 +42,10 @@ AGG_STD: Final = 6
 NEVER: Final = -(2**62)
 """Older than every tile."""
 
-ENTITY: Final = np.dtype([("key", "u8"), ("newest", "i8"), ("first", "i8"), ("count", "i8"), ("read_at", "i8")])
-"""An entity's row: the newest tile that was added to, where in its ring the oldest tile is, how many there are, where it was read last."""
+ENTITY: Final = np.dtype([("key", "u8"), ("newest", "i8"), ("first", "i8"), ("count", "i8"), ("until", "i8")])
+"""An entity's row: the newest tile that was added to, where in its ring the oldest tile is, how many there are, and when it was alive last:
+the later of its newest event's time and of the stream time when an event last came (us).
+"""
 
 
 class Layout(NamedTuple):
@@ -55,8 +57,8 @@ class Layout(NamedTuple):
     """The tile length, us."""
     late: int
     """Tiles by which a trigger may be older than its entity's newest."""
-    reach: int
-    """Tiles after which an entity is forgotten: the view's longest window and its lateness."""
+    memory: int
+    """Stream time (us) after which a silent entity is forgotten: twice the view's longest window and its lateness."""
     kinds: I8
     sources: I8
     aggs: I8
@@ -78,8 +80,10 @@ class Rings(NamedTuple):
     """[room, ring, statistics]."""
     closed: F8
     """[room, features, 3]: what all tiles before `read_at` gave to each feature. Saves work; follows from the others."""
-    head: I8
-    """(rows used, newest tile of any entity)."""
+    read_at: I8
+    """[room]: the tile at which a row was read last, or NEVER."""
+    used: I8
+    """[1]: how many rows are some entity's."""
 
 
 @kernel
@@ -97,6 +101,13 @@ def find(rings, key):  # type: ignore[no-untyped-def]
 def wrapped(at, ring):  # type: ignore[no-untyped-def]
     """`at % ring` of what is less than two rings, without a division."""
     return at - ring if at >= ring else at
+
+
+@kernel
+def index(rings):  # type: ignore[no-untyped-def]
+    """Let the slots find all rows that are used."""
+    for row in range(rings.used[0]):
+        rings.slots[find(rings, rings.entities[row]["key"])] = row
 
 
 @kernel
@@ -176,8 +187,8 @@ def read(rings, row, tile, layout, i, out):  # type: ignore[no-untyped-def]
     """Every feature at `tile` into `out[i]`: over the tiles (tile - width, tile], oldest first; NaN where nothing was there."""
     entity, tiles, stats, closed = rings.entities[row], rings.tiles, rings.stats, rings.closed
     ring, first, end = tiles.shape[1], entity["first"], entity["count"]
-    again = entity["read_at"] == tile
-    entity["read_at"] = tile
+    again = rings.read_at[row] == tile
+    rings.read_at[row] = tile
     while end > 0 and tiles[row, wrapped(first + end - 1, ring)] > tile:
         end -= 1
     older = end - 1 if end > 0 and tiles[row, wrapped(first + end - 1, ring)] == tile else end
@@ -210,20 +221,20 @@ def read(rings, row, tile, layout, i, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def fold(begin, key, time, reads, adds, values, layout, rings, out, late):  # type: ignore[no-untyped-def]
+def fold(begin, key, time, stream, reads, adds, values, layout, rings, out, late):  # type: ignore[no-untyped-def]
     """Fold events `begin`.. of one table; returns the first event that was not folded, because the table has no row left for it.
 
-    Per event: `key` u64 (0: none), `time` us, `reads`/`adds`, `values[n, v]` (NaN: null). `out[n, a]` and `late[n]` get what a
-    trigger reads. An entity that lies `reach` tiles or more behind the newest tile of any counts as never seen, whether its row has
-    been given away or not.
+    Per event: `key` u64 (0: none), `time` and `stream` (event and stream time, us), `reads`/`adds`, `values[n, v]` (NaN: null).
+    `out[n, a]` and `late[n]` get what a trigger reads. An entity that has been silent for `memory` counts as never seen, whether its
+    row has been given away or not.
     """
-    slots, entities, head, ring = rings.slots, rings.entities, rings.head, rings.tiles.shape[1]
+    entities, used, ring = rings.entities, rings.used, rings.tiles.shape[1]
     for i in range(begin, key.shape[0]):
         if key[i] == np.uint64(0):
             continue
         at = find(rings, key[i])
-        row, tile = slots[at], time[i] // layout.slide
-        known = row >= 0 and entities[row]["newest"] > head[1] - layout.reach
+        row, tile = rings.slots[at], time[i] // layout.slide
+        known = row >= 0 and stream[i] < entities[row]["until"] + layout.memory
         if reads[i] and known:
             if tile < entities[row]["newest"] - layout.late:
                 late[i] = True
@@ -232,19 +243,20 @@ def fold(begin, key, time, reads, adds, values, layout, rings, out, late):  # ty
         if not adds[i]:
             continue
         if row < 0:
-            if head[0] == entities.shape[0]:
+            if used[0] == entities.shape[0]:
                 return i
-            row = head[0]
-            head[0] += 1
-            slots[at] = row
+            row = used[0]
+            used[0] += 1
+            rings.slots[at] = row
             entities[row]["key"] = key[i]
         entity = entities[row]
         if not known:
-            entity["newest"], entity["count"], entity["read_at"] = tile, 0, NEVER
-        head[1] = max(head[1], tile)
+            entity["newest"], entity["count"], entity["until"] = tile, 0, time[i]
+            rings.read_at[row] = NEVER
+        entity["until"] = max(entity["until"], time[i], stream[i])
         if tile > entity["newest"] - ring:
             entity["newest"] = max(entity["newest"], tile)
-            if tile < entity["read_at"]:
-                entity["read_at"] = NEVER  # a tile that was closed is not
+            if tile < rings.read_at[row]:
+                rings.read_at[row] = NEVER  # a tile that was closed is not
             add(rings.stats[row, place(rings, row, tile, layout.kinds)], values, i, layout.kinds, layout.sources)
     return key.shape[0]

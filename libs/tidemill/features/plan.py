@@ -66,7 +66,7 @@ class TablePlan:
             values,
             self.layout.slide,
             self.ring,
-            self.layout.reach,
+            self.layout.memory,
             tuple(self.layout.kinds),
             tuple(self.layout.sources),
         )
@@ -160,7 +160,7 @@ def _table(bundle: Bundle, name: str, view: ViewSpec, step: int) -> TablePlan:
         layout=Layout(
             slide=step,
             late=late,
-            reach=-(-max(window for feature in view.features.values() for window in feature.over) // step) + late,
+            memory=2 * (max(window for feature in view.features.values() for window in feature.over) + view.lateness),
             kinds=_ints([kind for kind, _ in statistics]),
             sources=_ints([value for _, value in statistics]),
             aggs=_ints([agg for agg, _, _ in reads]),

@@ -26,27 +26,26 @@ class Table:
     @classmethod
     def empty(cls, plan: TablePlan, room: int = _FIRST) -> Table:
         """A table with room for so many entities (a power of two)."""
-        entities = np.zeros(room, kernels.ENTITY)
-        entities["newest"] = entities["read_at"] = kernels.NEVER
         rings = Rings(
             slots=np.full(2 * room, -1, np.int64),
-            entities=entities,
+            entities=np.zeros(room, kernels.ENTITY),
             tiles=np.zeros((room, plan.ring), np.int64),
             stats=np.zeros((room, plan.ring, len(plan.layout.kinds))),
             closed=np.zeros((room, len(plan.layout.aggs), 3)),
-            head=np.array([0, kernels.NEVER]),
+            read_at=np.full(room, kernels.NEVER, np.int64),
+            used=np.zeros(1, np.int64),
         )
         return cls(plan, rings)
 
     def under(self, plan: TablePlan) -> Table:
         """The same state under a plan of the same identity, whose features may have other names, windows and order."""
-        self.rings.entities["read_at"] = kernels.NEVER
-        return Table(plan, self.rings._replace(closed=np.zeros((self.room, len(plan.layout.aggs), 3))))
+        return Table.restore(plan, self.arrays(), self.room)
 
     def fold(
         self,
         key: npt.NDArray[np.uint64],
         time: npt.NDArray[np.int64],
+        stream: npt.NDArray[np.int64],
         reads: npt.NDArray[np.bool_],
         adds: npt.NDArray[np.bool_],
         values: npt.NDArray[np.float64],
@@ -56,14 +55,14 @@ class Table:
         out, late = np.full((count, len(layout.aggs)), np.nan), np.zeros(count, np.bool_)
         begin = 0
         while True:
-            begin = kernels.fold(begin, key, time, reads, adds, values, layout, self.rings, out, late)
+            begin = kernels.fold(begin, key, time, stream, reads, adds, values, layout, self.rings, out, late)
             if begin == count:
                 return self._counted(out, key, reads, late), late
-            self._make_room()
+            self._make_room(int(stream[begin]))
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The state, without what can be derived."""
-        used = int(self.rings.head[0])
+        used = int(self.rings.used[0])
         return {name: getattr(self.rings, name)[:used] for name in ("entities", "tiles", "stats")}
 
     @classmethod
@@ -73,10 +72,8 @@ class Table:
         rings = table.rings
         for name, array in arrays.items():
             getattr(rings, name)[:used] = array
-        rings.entities["read_at"] = kernels.NEVER
-        rings.head[:] = used, arrays["entities"]["newest"].max(initial=kernels.NEVER)
-        for row in range(used):
-            rings.slots[kernels.find(rings, rings.entities["key"][row])] = row
+        rings.used[0] = used
+        kernels.index(rings)
         return table
 
     @property
@@ -94,9 +91,9 @@ class Table:
             out[:, counts] = np.where(known[:, None] & np.isnan(out[:, counts]), 0.0, out[:, counts])
         return out
 
-    def _make_room(self) -> None:
-        """Give the rows of forgotten entities away; where that frees less than half, double the room."""
+    def _make_room(self, stream: int) -> None:
+        """Give the rows of entities away that are forgotten by now; where that frees less than half, double the room."""
         arrays = self.arrays()
-        kept = np.flatnonzero(arrays["entities"]["newest"] > self.rings.head[1] - self.plan.layout.reach)
+        kept = np.flatnonzero(stream < arrays["entities"]["until"] + self.plan.layout.memory)
         room = self.room if len(kept) <= self.room // 2 else 2 * self.room
         self.rings = Table.restore(self.plan, {name: array[kept] for name, array in arrays.items()}, room).rings

@@ -20,6 +20,16 @@ class Event:
     time: int
     known: int
     row: dict[str, Any]
+    stream: int = 0
+    """Stream time: the newest known time so far."""
+
+
+def in_stream(events: list[Event]) -> list[Event]:
+    """The events with their stream time."""
+    newest = 0
+    for event in events:
+        newest = event.stream = max(newest, event.known)
+    return events
 
 
 def slide(window: int) -> int:
@@ -28,25 +38,25 @@ def slide(window: int) -> int:
 
 
 def kept(
-    events: list[Event], entity: str, key: Any, step: int, window: int, longest: int, lateness: int
+    events: list[Event], key: Any, entity: str, step: int, window: int, lateness: int, memory: int, now: int
 ) -> tuple[list[Event], int | None]:
     """(events of the entity that were not too late when they came, its newest tile M): tile(e) > M - (W + L) / h, M before e.
 
-    An entity that is further behind the view's newest tile than its longest window and the lateness reach was never seen.
+    An entity that has been silent for `memory` was never seen: silent since its newest event's time, and since the stream time (`stream`
+    of an event) when one last came. `now` is the stream time at which it is asked.
     """
-    late = -(-lateness // step)
-    reach, view = -(-longest // step) + late, -math.inf
-    newest, found = None, []
+    late, newest, until, found = -(-lateness // step), None, 0, []
     for event in events:
+        if event.row[entity] != key:
+            continue
+        if newest is None or event.stream >= until + memory:
+            newest, until, found = None, event.time, []
         tile = event.time // step
-        if event.row[entity] == key:
-            if newest is not None and newest <= view - reach:
-                newest, found = None, []
-            if newest is None or tile > newest - (window // step + late):
-                found.append(event)
-            newest = tile if newest is None else max(newest, tile)
-        view = max(view, tile)
-    return ([], None) if newest is None or newest <= view - reach else (found, newest)
+        if newest is None or tile > newest - (window // step + late):
+            found.append(event)
+        newest = tile if newest is None else max(newest, tile)
+        until = max(until, event.time, event.stream)
+    return ([], None) if newest is None or now >= until + memory else (found, newest)
 
 
 def aggregate(agg: str, values: list[tuple[int, float]]) -> float:
@@ -87,12 +97,9 @@ def value(
     adding = [
         event
         for event in events
-        if event.offset < trigger.offset
-        and event.source == source
-        and event.row[entity] is not None
-        and (where is None or where(event.row))
+        if event.offset < trigger.offset and event.source == source and (where is None or where(event.row))
     ]
-    mine, newest = kept(adding, entity, key, step, window, longest, lateness)
+    mine, newest = kept(adding, key, entity, step, window, lateness, 2 * (longest + lateness), trigger.stream)
     tile = trigger.time // step
     if newest is not None and tile < newest - -(-lateness // step):
         return math.nan, True

@@ -34,7 +34,7 @@ def test_no_bit_differs_from_plain_arithmetic() -> None:
     time = np.cumsum(rng.integers(0, 2 * MINUTE, EVENTS)) - rng.integers(0, 90 * MINUTE, EVENTS) + 10**15
     values = rng.normal(0, 1, (EVENTS, 1)) * 10.0 ** rng.integers(-9, 9, (EVENTS, 1))
     values[rng.random(EVENTS) < 0.1] = np.nan
-    told = (0, key, time, np.ones(EVENTS, bool), np.ones(EVENTS, bool), values, plan.layout)
+    told = (0, key, time, time, np.ones(EVENTS, bool), np.ones(EVENTS, bool), values, plan.layout)
 
     def folded(fold: Any) -> tuple[bytes, ...]:
         rings, out, late = Table.empty(plan).rings, np.full((EVENTS, len(plan.layout.aggs)), np.nan), np.zeros(EVENTS, bool)

@@ -26,5 +26,5 @@ def test_the_rehearsal_makes_vectors_and_an_outcome_and_ends() -> None:
 
 def test_after_it_every_kernel_is_compiled() -> None:
     rehearse()
-    for kernel in (kernels.fold, kernels.find, labels.join):
+    for kernel in (kernels.fold, kernels.index, labels.join):
         assert kernel.signatures

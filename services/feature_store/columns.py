@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from tidemill.events.columnar import Decoder
+from tidemill.events.columnar import PRIMITIVES, Decoder
 from tidemill.events.identity import hash64_column, hash64_compound, hash64_many
 from tidemill.spec.columns import Column
 from tidemill.spec.expressions import Expression
@@ -17,8 +17,6 @@ from tidemill.spec.expressions import Expression
 I8 = npt.NDArray[np.int64]
 F8 = npt.NDArray[np.float64]
 U8 = npt.NDArray[np.uint64]
-
-_DTYPES = {"number": pl.Float64, "boolean": pl.Boolean, "text": pl.String}
 
 
 @dataclass
@@ -100,21 +98,30 @@ def read(
     if not frames:
         return Events(
             np.zeros(0, np.int64),
-            pl.DataFrame(schema={name: _DTYPES[column.kind] for name, column in known.items() if column.kind in _DTYPES}),
+            pl.DataFrame(schema=_dtypes(known)),
         ), bad
     together = np.concatenate(places)
     order = np.argsort(together, kind="stable")
-    return Events(together[order], pl.concat(frames, how="vertical_relaxed")[order]), bad
+    return Events(together[order], pl.concat(frames)[order]), bad
 
 
 def _with_columns(frame: pl.DataFrame, known: Mapping[str, Column]) -> pl.DataFrame:
-    """The spec's columns in its order, whatever the writer's schema has; one that it does not have has its default."""
-    wanted = [name for name, column in known.items() if column.kind in _DTYPES]
-    if frame.columns == wanted:
+    """The spec's columns in its order and types, whatever the writer's schema has; one that it does not have has its default.
+
+    The types are the spec's since a number's hash is its text: 42 written as a double must not become another entity.
+    """
+    wanted = _dtypes(known)
+    if frame.schema == wanted:
         return frame
     there = set(frame.columns)
-    lacking = {name: pl.lit(known[name].default, _DTYPES[known[name].kind]).alias(name) for name in wanted if name not in there}
-    return frame.select(lacking.get(name, pl.col(name)) for name in wanted)
+    return frame.select(
+        pl.col(name).cast(dtype, strict=False) if name in there else pl.lit(known[name].default, dtype).alias(name)
+        for name, dtype in wanted.items()
+    )
+
+
+def _dtypes(known: Mapping[str, Column]) -> pl.Schema:
+    return pl.Schema({name: PRIMITIVES[column.avro] for name, column in known.items() if column.kind != "other"})
 
 
 def _doubles(column: pl.Series) -> F8:

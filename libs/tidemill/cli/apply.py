@@ -28,7 +28,6 @@ from tidemill.spec import Bundle, load
 from tidemill.spec.diff import Change, changes
 from tidemill.spec.loader import full_name
 from tidemill.stack.topics import ensure_topics
-from tidemill.trust.keys import KeyRing
 
 FOLD_TYPES: tuple[type[Event], ...] = (
     log.Barrier,
@@ -68,9 +67,10 @@ def apply(
     plan = plan_of(load(folder), settings)
     if output is Output.text:
         _show(plan)
-    for lacking in unsigned(plan.bundle, settings.trust_dir):
+    author = author or getpass.getuser()
+    for lacking in unsigned(plan.bundle, settings.trust_dir, author):
         typer.echo(f"warning: {lacking}", err=True)
-    applied = None if dry_run else publish(plan, settings, author or getpass.getuser())
+    applied = None if dry_run else publish(plan, settings, author)
     if output is Output.json:
         typer.echo(json.dumps(_answer(plan, applied)))
     elif dry_run:
@@ -105,16 +105,19 @@ def _newest(stream: str, settings: Settings) -> tuple[Bundle | None, str]:
     return None, ""
 
 
-def unsigned(bundle: Bundle, trust_dir: Path) -> list[str]:
-    """Whose versions nobody can approve, since too few keys of the group are pinned."""
-    pinned = KeyRing.load(trust_dir).groups
-    return [
-        f"{name} asks {model.approval.required} of {group} to approve, and {trust_dir / group} pins {len(pinned.get(group, {}))} keys: "
-        f"its versions will wait for `tidemill approvals keygen NAME --group {group} --out FOLDER` and the services' next start"
-        for name, model in bundle.models.items()
-        for group in model.approval.approvers
-        if len(pinned.get(group, {})) < model.approval.required
-    ]
+def unsigned(bundle: Bundle, trust_dir: Path, author: str) -> list[str]:
+    """Whose versions nobody can approve, since too few keys of the group are pinned beside the author's."""
+    found = []
+    for name, model in bundle.models.items():
+        for group in model.approval.approvers:
+            others = {file.stem for file in (trust_dir / group).glob("*.pub")} - {author}
+            if len(others) < model.approval.required:
+                found.append(
+                    f"{name} asks {model.approval.required} of {group} to approve, and {trust_dir / group} pins {len(others)} keys "
+                    f"beside the author's: its versions will wait for `tidemill approvals keygen NAME --group {group} --out FOLDER "
+                    f"--trust-dir {trust_dir}` and the services' next start"
+                )
+    return found
 
 
 def publish(plan: Plan, settings: Settings, author: str) -> Applied | None:

@@ -77,6 +77,8 @@ def approvers(bundle: Bundle) -> dict[str, list[str]]:
 
 def prepare(data_dir: Path, bundle: Bundle) -> None:
     """An empty data directory with the approvers' pinned keys; Refused where somebody else's data is, or what no report could count."""
+    if not bundle.models:
+        raise Refused("no-model", "a demonstration is of a model's life, and the use case has none below models/")
     if bundle.stream.shards > 1:
         raise Refused(
             "several-shards", "a demonstration's report reads one shard; `tidemill up`, `apply` and `feed` run any number"

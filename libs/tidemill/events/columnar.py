@@ -20,14 +20,14 @@ import polars as pl
 from tidemill.events.plain import BadSchema, check_schema, plain
 from tidemill.events.walk import VERDICTS, program, walk
 
-__all__ = ["MAX_BYTES", "BadSchema", "Decoded", "Decoder", "check_schema"]
+__all__ = ["MAX_BYTES", "PRIMITIVES", "BadSchema", "Decoded", "Decoder", "check_schema"]
 
 MAX_BYTES: Final = 1_048_576
 """The largest datum that is looked at."""
 
 _FRAME = 5
 _SYNC = b"tidemill-columns"
-_PRIMITIVES: Final[dict[str, pl.DataType]] = {
+PRIMITIVES: Final[dict[str, pl.DataType]] = {
     "int": pl.Int32(),
     "long": pl.Int64(),
     "float": pl.Float32(),
@@ -38,6 +38,7 @@ _PRIMITIVES: Final[dict[str, pl.DataType]] = {
     "fixed": pl.Binary(),
     "enum": pl.String(),
 }
+"""Avro's types as the columns of a frame."""
 _TICKS: Final = {
     "timestamp-millis": lambda column: column * 1000,
     "local-timestamp-millis": lambda column: column * 1000,
@@ -112,8 +113,8 @@ class Decoder:
 def _dtype(kind: Any) -> pl.DataType | None:
     """The column's type, or None where a union of several types is in it."""
     kind, name = _value(kind)
-    if name in _PRIMITIVES:
-        return _PRIMITIVES[name]
+    if name in PRIMITIVES:
+        return PRIMITIVES[name]
     if name == "record":
         inner = {field["name"]: _dtype(field["type"]) for field in kind["fields"]}
         return None if None in inner.values() or not inner else pl.Struct({n: t for n, t in inner.items() if t})
@@ -161,7 +162,7 @@ def _block_can(kind: Any) -> bool:
     inner, name = _value(kind)
     if name == "array":
         return not isinstance(kind, list) and inner["items"] in ("long", "double", "string", "boolean")
-    return name in _PRIMITIVES
+    return name in PRIMITIVES
 
 
 def _block_kind(kind: Any) -> Any:

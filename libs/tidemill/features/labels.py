@@ -217,7 +217,7 @@ class Join:
         if (plan.source, plan.value.text, plan.match) != (self.plan.source, self.plan.value.text, self.plan.match):
             arrays["entries"]["state"][arrays["entries"]["state"] == LABEL] = 0
         if (plan.trigger_source, plan.match) != (self.plan.trigger_source, self.plan.match):
-            arrays["entries"]["key"] = 0
+            arrays["entries"]["key"][arrays["entries"]["state"] == TRIGGER] = 0
         return Join.restore(plan, arrays, len(self.ring))
 
     def _grow(self) -> None:

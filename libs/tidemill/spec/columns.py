@@ -33,13 +33,15 @@ class Column:
     nullable: bool
     time: bool
     """Whether it is an instant."""
+    avro: str = ""
+    """The name of its type: `long`, `enum`."""
     default: Any = None
-    """What an event has whose writer did not know the field."""
+    """What an event has whose writer did not know the field; of an instant in us."""
 
 
 def columns_of(schema: dict[str, Any]) -> dict[str, Column]:
     """Every field of a record, in order."""
-    return {field["name"]: replace(column_of(field["type"]), default=field.get("default")) for field in schema["fields"]}
+    return {field["name"]: _column(field) for field in schema["fields"]}
 
 
 def column_of(kind: Any) -> Column:
@@ -52,6 +54,17 @@ def column_of(kind: Any) -> Column:
     logical = base.get("logicalType", "") if isinstance(base, dict) else ""
     name = base["type"] if isinstance(base, dict) else base
     if logical and logical not in _TIMES:
-        return Column("text" if logical == "uuid" and name == "string" else "other", "null" in arms, False)
+        return Column("text" if logical == "uuid" and name == "string" else "other", "null" in arms, False, str(name))
     plain = _KINDS.get(name, "other") if isinstance(name, str) else "other"
-    return Column(plain, "null" in arms, logical in _TIMES)
+    return Column(plain, "null" in arms, logical in _TIMES, str(name))
+
+
+def _column(field: dict[str, Any]) -> Column:
+    column, default = column_of(field["type"]), field.get("default")
+    return replace(column, default=default * _unit(field["type"]) if column.time and default is not None else default)
+
+
+def _unit(kind: Any) -> int:
+    """Microseconds in one of an instant's numbers."""
+    arms = kind if isinstance(kind, list) else [kind]
+    return next(_TIMES[arm["logicalType"]] for arm in arms if isinstance(arm, dict))

@@ -18,9 +18,10 @@ from services.ingest.step import rules
 from services.ingest.step.plan import PROMISE, Plan, Source
 from tidemill.errors import Rejected
 from tidemill.events import wire
-from tidemill.events.columnar import Decoder
+from tidemill.events.columnar import PRIMITIVES, Decoder
 from tidemill.events.feed import Progressed
 from tidemill.events.identity import hash64_column, hash64_many
+from tidemill.spec.columns import columns_of
 
 Index = npt.NDArray[np.intp]
 
@@ -151,8 +152,11 @@ def _rows(arrival: Arrival, found: rules.Events, index: Index, idents: U64, keep
 
 def _completed(source: Source, frame: pl.DataFrame) -> pl.DataFrame:
     """With the columns that an older schema of the source lacks, at their defaults."""
-    lacking = [column for column in source.schema["fields"] if column["name"] not in frame.columns and "default" in column]
-    return frame.with_columns([pl.lit(column["default"]).alias(column["name"]) for column in lacking]) if lacking else frame
+    lacking = [field["name"] for field in source.schema["fields"] if field["name"] not in frame.columns and "default" in field]
+    if not lacking:
+        return frame
+    known = columns_of(source.schema)
+    return frame.with_columns([pl.lit(known[name].default, PRIMITIVES.get(known[name].avro)).alias(name) for name in lacking])
 
 
 def _mine(plan: Plan, frame: pl.DataFrame) -> rules.Mask:

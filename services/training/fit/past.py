@@ -100,11 +100,11 @@ def _keep(reading: Reading, messages: list[Message], request: RunRequested, regi
     beyond = heads["position"] >= request.position if own else heads["stream_time"] >= request.at_time
     reading.ended = bool(beyond.any())
     inside = places[: int(np.argmax(beyond))] if reading.ended else places
-    ids = wire.schema_ids(values)
-    for number in np.unique(ids[inside]):
-        found = [values[place] for place in inside[ids[inside] == number]]
-        into = reading.control if _name(int(number), registry) in _CONTROL else reading.values[int(number)]
-        into += found
+    counting = [values[place] for place in inside.tolist()]
+    ids = wire.schema_ids(counting)
+    for number in np.unique(ids).tolist():
+        into = reading.control if _name(number, registry) in _CONTROL else reading.values[number]
+        into += [counting[at] for at in np.flatnonzero(ids == number).tolist()]
 
 
 def _name(schema_id: int, registry: Registry) -> str:

@@ -18,6 +18,7 @@ from tests.unit.feature_store.brute import DAY, HOUR, MINUTE, Event
 from tidemill.code import mark
 from tidemill.events import wire
 from tidemill.events.log_header import EVENT
+from tidemill.spec.columns import columns_of
 
 WINDOWS = {"5m": 5 * MINUTE, "1h": HOUR, "6h": 6 * HOUR, "24h": DAY, "7d": 7 * DAY}
 AGGS = ("count", "sum", "mean", "min", "max", "last", "std")
@@ -347,6 +348,34 @@ def test_what_a_writer_did_not_know_has_the_default_of_the_specs_schema() -> Non
         row for name, row in small.parsed(spec, small.fold(small.records(spec, log), itertools.repeat(2))) if name == "vector:ask"
     ]
     assert [(float(row["event__z"]), float(row["v__z__1h"])) for row in rows[1:]] == [(2.5, 2.5), (2.5, 5.0)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 10])
+@pytest.mark.parametrize("written", ["long", "double"])
+def test_a_number_is_the_same_key_whoever_wrote_it(written: str, size: int) -> None:
+    key = {"name": "k", "type": "long", "default": 7}
+    known = {
+        name: {"type": "record", "name": name[:-1].title(), "fields": [*small.SCHEMAS[name]["fields"], key]}
+        for name in ("asks", "tells")
+    }
+    spec = small.bundle({"v": COUNTS}, match="k").model_copy(update={"schemas": known})
+    teller = {"type": "record", "name": "Tell", "fields": [*TELL, {"name": "k", "type": written}]}
+    datum = io.BytesIO()
+    fastavro.schemaless_writer(
+        datum, fastavro.parse_schema(teller, named_schemas={}), {"id": "t", "at": 3, "who": "a", "about": None, "y": 1.0, "k": 7}
+    )
+    log = [Event(n, "asks", f"q{n}", n, n, {"who": "a", "x": 1.0, "loud": True, "id": f"q{n}"}) for n in (1, 2)]
+    found = [*small.records(spec, log), (EVENT, spec.stream.order.index("tells"), 3, b"t", wire.frame(99, datum.getvalue()))]
+    rows = small.parsed(spec, small.fold(found, itertools.repeat(size), schemas=small.Schemas({99: teller})))
+    assert [name for name, _ in rows] == ["vector:ask", "vector:ask", "Outcome", "Outcome"]
+    assert [float(row["event__k"]) for name, row in rows if name == "vector:ask"] == [7.0, 7.0]
+
+
+def test_the_default_of_an_instant_is_in_microseconds() -> None:
+    at = {"type": "long", "logicalType": "timestamp-millis"}
+    fields = [{"name": "at", "type": at, "default": 5}, {"name": "seen", "type": ["null", at], "default": None}]
+    found = columns_of({"type": "record", "name": "R", "fields": fields})
+    assert [column.default for column in found.values()] == [5_000, None]
 
 
 @pytest.mark.parametrize("reload", [False, True])

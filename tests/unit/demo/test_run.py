@@ -47,8 +47,9 @@ def test_every_group_has_as_many_approvers_as_its_strictest_model_requires(tmp_p
     }
 
 
-def test_it_refuses_a_stream_that_its_report_could_not_count(tmp_path: Path) -> None:
+def test_it_refuses_what_its_report_could_not_count(tmp_path: Path) -> None:
     several = BUNDLE.model_copy(update={"stream": BUNDLE.stream.model_copy(update={"shards": 2})})
-    with pytest.raises(Refused, match="one shard"):
-        run.prepare(tmp_path / "data", several)
-    assert not (tmp_path / "data").exists()
+    for bundle, why in ((several, "one shard"), (BUNDLE.model_copy(update={"models": {}}), "has none")):
+        with pytest.raises(Refused, match=why):
+            run.prepare(tmp_path / "data", bundle)
+        assert not (tmp_path / "data").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import fastavro
@@ -18,6 +19,9 @@ from tests.unit.feature_store.brute import DAY, HOUR, MINUTE, Event
 from tidemill.code import mark
 from tidemill.events import wire
 from tidemill.events.log_header import EVENT
+from tidemill.features import labels
+from tidemill.features.labels import Join
+from tidemill.features.plan import compile as plan_of
 from tidemill.spec.columns import columns_of
 
 WINDOWS = {"5m": 5 * MINUTE, "1h": HOUR, "6h": 6 * HOUR, "24h": DAY, "7d": 7 * DAY}
@@ -207,6 +211,16 @@ def test_who_waits_under_an_old_label_rule_is_answered_by_the_new_one(reload: bo
         if name in ("Outcome", "Unlabelled")
     ]
     assert joined == [("Outcome", 1, 1.0), ("Outcome", 2, 0.0), ("Unlabelled", 3, 0), ("Unlabelled", 8, 0)]
+
+
+def test_a_label_that_came_first_is_kept_where_only_the_trigger_is_another() -> None:
+    (plan,) = plan_of(small.bundle({"v": COUNTS})).labels
+    events = np.zeros(2, labels.EVENTS)
+    events["kind"], events["key"], events["label"], events["position"] = (labels.LABEL, labels.TRIGGER), 5, 1.0, (1, 2)
+    join = Join.empty(plan)
+    assert len(join.fold(events[:1])) == 0
+    (found,) = join.under(replace(plan, trigger_source="tells")).fold(events[1:])
+    assert (found["what"], found["position"], found["label"]) == (labels.OUTCOME, 2, 1.0)
 
 
 def test_numbers_are_dense_and_positions_never_fall() -> None:

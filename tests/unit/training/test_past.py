@@ -28,7 +28,7 @@ class Known:
 class Log:
     """A consumer of records at offsets from 0 on, which are there in batches; waiting for more would never end."""
 
-    def __init__(self, *batches: list[bytes]) -> None:
+    def __init__(self, *batches: list[bytes | None]) -> None:
         self._batches = [list(batch) for batch in batches]
         self._offset = -1
 
@@ -49,12 +49,12 @@ class Log:
         return Message(topic="features.flights", offset=self._offset, value=self._batches[0].pop(0))
 
 
-def records(*seqs: int, time: int = CAUSE.at_time - 1, position: int | None = None) -> list[bytes]:
+def records(*seqs: int, time: int = CAUSE.at_time - 1, position: int | None = None) -> list[bytes | None]:
     frame = b"\0\0\0\0\1"
     return [np.array([(frame, seq, seq if position is None else position, time)], PREFIX).tobytes() for seq in seqs]
 
 
-def reading(partition: int, end: int, *batches: list[bytes]) -> Reading:
+def reading(partition: int, end: int, *batches: list[bytes | None]) -> Reading:
     return read_partition(Log(*batches), Known(), CAUSE, "features.flights", partition, (0, end))
 
 
@@ -90,3 +90,7 @@ def test_what_a_restarted_writer_said_again_counts_once() -> None:
 def test_a_lost_record_ends_the_run() -> None:
     with pytest.raises(Gap, match=r"features\.flights\[1\]: record 2 is missing"):
         reading(1, 4, records(0, 1), records(3, 4))
+
+
+def test_what_is_no_record_of_ours_is_passed_over() -> None:
+    assert count(reading(1, 4, [*records(0), None, b"short", *records(1)])) == 2

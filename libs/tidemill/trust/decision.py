@@ -1,4 +1,4 @@
-"""Whether a rollout is really decided. Ingest, serving and governance all ask this one function, each with its own pinned keys."""
+"""Whether something is really decided: one judgement for every service that rests on decisions, each with its own pinned keys."""
 
 from __future__ import annotations
 

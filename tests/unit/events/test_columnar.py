@@ -141,8 +141,15 @@ LENIENT = {
     "a number of more than 64 bits",
     "a union branch that does not exist",
     "an enum symbol that does not exist",
+    "a negative length",
 }
-"""What fastavro reads without complaint: of the last two those that count from the end, as -1."""
+"""What fastavro reads without complaint: of branches and symbols those that count from the end, as -1; of lengths a block's, unread."""
+
+
+def test_a_block_of_a_negative_size_is_refused_though_fastavro_does_not_look_at_it() -> None:
+    payload = b"\x00\x00\x00" + b"\x01\x01\x00\x00" + b"\x00\x00"  # `trail`: one item, in -1 bytes
+    assert plainly(NESTED, payload) is not None
+    assert both(NESTED, [FRAME + payload]).bad == [(0, "a negative length")]
 
 
 @st.composite

@@ -22,7 +22,8 @@ OURS = {"tidemill", "services"}
 HEAVY = {"pandas", "sklearn"}
 LOADED = """
 import importlib, json, sys
-importlib.import_module(sys.argv[1])
+for name in sys.argv[1:]:
+    importlib.import_module(name)
 print(json.dumps({name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}))
 """
 
@@ -59,15 +60,22 @@ def imports(file: Path) -> Iterator[str]:
             yield node.module.split(".")[0]
 
 
-def loaded(module: str) -> dict[str, str | None]:
-    done = subprocess.run([sys.executable, "-c", LOADED, module], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+def rooms(service: Service) -> list[str]:
+    """Every module of a service: those of its child processes, and what it imports late, are among them."""
+    home = REPOSITORY / service.module.replace(".", "/")
+    files = set(home.rglob("*.py")) - {home / "__main__.py"}  # which would run it
+    return sorted(".".join(file.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__") for file in files)
+
+
+def loaded(*modules: str) -> dict[str, str | None]:
+    done = subprocess.run([sys.executable, "-c", LOADED, *modules], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     found: dict[str, str | None] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
 def test_a_services_extra_covers_what_it_imports(service: Service) -> None:
-    modules = loaded(f"{service.module}.app")
+    modules = loaded(*rooms(service))
     files = [Path(file) for name, file in modules.items() if file and name.split(".")[0] in OURS]
     needed = {name for file in files for name in imports(file)} - OURS - set(sys.stdlib_module_names)
     providers = metadata.packages_distributions()

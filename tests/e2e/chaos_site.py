@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from tests import waiting
 from tests.unit.models.artifacts import tree
 from tidemill.bus.consumer import read_to_end, reader, watermarks
 from tidemill.bus.control_client import Follower, Publisher
@@ -60,13 +61,12 @@ def tell(text: str) -> None:
 
 def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) -> Any:
     """What the condition gives as soon as it is true. A broker that is away has not said no."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+
+    def asked() -> Any:
         with suppress(Transient):
-            if found := condition():
-                return found
-        time.sleep(0.02)
-    raise AssertionError(f"{what}: not within {seconds:.0f} s")
+            return condition()
+
+    return waiting.until(asked, what, seconds)
 
 
 @dataclass

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.conftest import Stack
 from tests.unit.ingest import world
+from tests.waiting import until
 from tidemill.bus.consumer import read_to_end
 from tidemill.bus.control_client import Publisher
 from tidemill.bus.fold import Batch, Input
@@ -34,19 +35,6 @@ from tidemill.events.topics import stream_topics
 from tidemill.settings import Settings
 from tidemill.spec import Bundle
 from tidemill.stack.topics import ensure_topics
-
-DEADLINE = 60.0
-"""Seconds; whatever does not come by then does not come."""
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) -> Any:
-    """What the condition gives as soon as it is true."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"{what}: not within {seconds:.0f} s")
 
 
 @dataclass

@@ -12,8 +12,9 @@ import pytest
 
 from services.ingest import errors
 from tests.conftest import Stack
-from tests.integration.ingest_stream import Ingest, Stream, until
+from tests.integration.ingest_stream import Ingest, Stream
 from tests.unit.ingest.world import SECOND, schema
+from tests.waiting import until
 from tidemill.events import log_header, wire
 
 START = 1_000_000_000 * SECOND

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.integration import toy_folds
+from tests.waiting import until
 from tidemill import telemetry
 from tidemill.bus.consumer import read_to_end, reader, watermarks
 from tidemill.bus.fold import Batch
@@ -117,13 +118,6 @@ class Scene:
 def log_span(stream: str, key: bytes) -> Reference:
     trace = trace_id(stream, "toy", key.decode())
     return Reference(trace, trace & 0xFFFF | 1)
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.05)
 
 
 def numbers(count: int) -> list[int]:

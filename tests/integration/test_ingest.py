@@ -13,8 +13,9 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from tests.conftest import Stack
-from tests.integration.ingest_stream import Ingest, Stream, until
+from tests.integration.ingest_stream import Ingest, Stream
 from tests.unit.ingest.world import SECOND
+from tests.waiting import until
 from tidemill.bus.producer import gapless
 from tidemill.events import log_header
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import Stack
-from tests.integration.ingest_stream import Stream, until
+from tests.integration.ingest_stream import Stream
 from tests.unit.ingest import orders
 from tests.unit.ingest.world import SECOND
+from tests.waiting import until
 from tidemill.bus.control_client import Publisher, read_all
 from tidemill.events import ingest, log_header, spec
 from tidemill.events.base import Event

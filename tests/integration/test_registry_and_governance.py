@@ -23,7 +23,7 @@ from services.governance import adapters as governance_tables
 from services.registry import adapters as registry_tables
 from tests.conftest import Stack
 from tests.integration.control.begin import begin_here
-from tests.integration.ingest_stream import until
+from tests.waiting import until
 from tidemill.bus.control_client import Publisher, read_all
 from tidemill.events.base import Event
 from tidemill.events.governance import (

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.waiting import until
 from tidemill.stack.state import State
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -52,17 +53,9 @@ def start(stack, tmp_path: Path) -> Iterator[Start]:  # type: ignore[no-untyped-
 
 def ready(data_dir: Path, supervisor: subprocess.Popen[str]) -> State:
     """The state once this supervisor says that all is ready."""
-    return until(
+    found: State = until(
         lambda: (state := State.read(data_dir)) and state.phase == "ready" and state.supervisor.pid == supervisor.pid and state
     )
-
-
-def until(condition, patience: float = 30.0):  # type: ignore[no-untyped-def]
-    """What a condition gives once it is true."""
-    deadline = time.monotonic() + patience
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
     return found
 
 

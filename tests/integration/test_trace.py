@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from confluent_kafka import Message
 
 from tests.conftest import Stack
+from tests.waiting import until
 from tidemill.bus.consumer import read_to_end
 from tidemill.bus.control_client import Publisher
 from tidemill.cli.trace import trees_of
@@ -64,7 +65,7 @@ def loop(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loo
     try:
         fed = loop.command("feed", str(folder), "--no-hold", "--until", "2013-01-03")
         loop.triggers = int(fed.partition("departures: ")[2].split()[0].replace(",", ""))
-        until(lambda: len(loop.read("predictions")) >= loop.triggers)
+        until(lambda: len(loop.read("predictions")) >= loop.triggers, "a prediction for each trigger", 90)
         for life in lives:
             life.terminate()
         assert [life.wait(15) for life in lives] == [0] * len(lives)
@@ -82,13 +83,6 @@ def _rename(folder: Path, stream: str) -> None:
         *((path, '"namespace": "flights"', f'"namespace": "{stream.replace("-", "_")}"') for path in folder.glob("schemas/*.avsc")),
     ):
         path.write_text(path.read_text().replace(old, new))
-
-
-def until(condition: Callable[[], Any], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.2)
 
 
 def shape(node: Node) -> Any:

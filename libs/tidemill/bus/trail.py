@@ -89,7 +89,7 @@ class Trail:
         hops = [output.spec.hops[rows.hop[at] if rows.hop is not None else 0] for at in places]
         spans: dict[int, _Span] = {}
         for at, hop in zip(places, hops, strict=True):
-            spans[at] = self._row_span(output, rows, at, hop, _ordinal(rows, at))
+            spans[at] = self._row_span(rows, at, hop, _ordinal(rows, at))
         return spans
 
     def _traced(self, rows: Rows) -> list[int]:
@@ -101,7 +101,7 @@ class Trail:
         found: list[int] = np.flatnonzero(traced).tolist()
         return found
 
-    def _row_span(self, output: Output, rows: Rows, at: int, hop: str, ordinal: int) -> _Span:
+    def _row_span(self, rows: Rows, at: int, hop: str, ordinal: int) -> _Span:
         position, stream_time = _PLACE.unpack_from(rows.values[at])
         position = int(position)
         cause = self.causes.get(int(rows.cause[at])) if rows.cause is not None else None

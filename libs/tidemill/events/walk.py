@@ -3,7 +3,7 @@
 A schema becomes a small program (one row per step: operation and two arguments). The walk runs it once per datum and
 never reads outside of it, so a cut or forged datum is found without any harm to its neighbours. It is stricter than the
 Avro libraries about what they read without complaint and then disagree on: a boolean is 0 or 1, an int has 32 bits, a
-number at most 10 bytes, a union's branch exists, a text is UTF-8.
+number at most 10 bytes, a union's branch exists, a block's size is not negative, a text is UTF-8.
 """
 
 from __future__ import annotations

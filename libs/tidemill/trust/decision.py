@@ -1,4 +1,4 @@
-"""Whether a rollout is really decided. Ingest, serving and governance all ask this one function, each with its own pinned keys."""
+"""Whether something is really decided: one judgement for every service that rests on decisions, each with its own pinned keys."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Verified:
 
 
 def verify(envelopes: Sequence[str], ring: KeyRing, policy: Policy, subject: Subject, *, now_us: int | None = None) -> Verified:
-    """Verified, or Refused with the reason. Expiry is judged only where `now_us` (wall clock) is given: once, at the append (R12).
+    """Verified, or Refused with the reason. Expiry is judged only where `now_us` (wall clock) is given: not of a switch that is in the log (R12).
 
     Every envelope must hold: one bad envelope beside enough good ones is still an attempt that nobody should serve.
     """

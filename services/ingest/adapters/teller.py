@@ -59,7 +59,7 @@ class Teller:
             self._switches.refused(switch.event, self._state, reason)
         around(self._state.stream, self._state.shard, self._traces, asked, polled, stepped)
         self._traces.clear()
-        self._count(out, plan, arrivals)
+        self._count(out, arrivals)
         self._tidy()
         self._dead.count(out.read, len(out.dead))
 
@@ -129,7 +129,7 @@ class Teller:
         for i, to in waiting.items():
             self._replies.tell(to, Answer("duplicate", self._state.shard, int(part.original[i])))
 
-    def _count(self, out: Output, plan: Plan, arrivals: Sequence[Arrival]) -> None:
+    def _count(self, out: Output, arrivals: Sequence[Arrival]) -> None:
         for arrival in arrivals:
             topic = self._topic(arrival.lane.source)
             metrics.READ.labels(topic).inc(len(arrival.values))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-import sys
-from typing import Any
-
 import numpy as np
 import pytest
 from confluent_kafka import Message
 
+from tests.calls import calls_of
 from tidemill.bus.fold import Batch, Input, OutputTopic, Rows
 from tidemill.bus.intake import Place, grouped, intake
 from tidemill.bus.output import Output
@@ -46,22 +43,15 @@ def pass_on(batch: Batch, output: Output, sender: Sender) -> None:
 def calls(count: int, tail: Tail | None) -> int:
     sender = Sender({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
     output = Output(OutputTopic("predictions.{stream}"), "predictions.s", 0, tail)
-    came, counted = messages(count), 0
+    came = messages(count)
 
-    def count_call(_: Any, event: str, __: Any) -> None:
-        nonlocal counted
-        counted += event == "call"
-
-    gc.disable()  # others hook Python functions into the collector
-    sys.setprofile(count_call)
-    try:
+    def work() -> None:
         for (topic, partition), group in grouped(came):
             batch, _ = intake(SOURCE, topic, partition, group, Place())
             assert batch is not None
             pass_on(batch, output, sender)
-    finally:
-        sys.setprofile(None)
-        gc.enable()
+
+    counted = calls_of(work)
     sender.producer.purge()
     sender.producer.flush(5)
     return counted

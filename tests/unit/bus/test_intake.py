@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import sys
 from typing import Any
 
 import numpy as np
@@ -12,6 +10,7 @@ from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.calls import calls_of
 from tidemill.bus.fold import Input
 from tidemill.bus.intake import Place, grouped, intake
 from tidemill.bus.sequence import Gap
@@ -138,21 +137,12 @@ def test_no_python_call_is_made_per_record(source: Input) -> None:
             messages = log_of((BARRIER, 0, 1), *((EVENT, seq, 1) for seq in range(1, count)))
         else:
             messages = derived(list(range(count)))
-        counted = 0
 
-        def count_call(_: Any, event: str, __: Any) -> None:
-            nonlocal counted
-            counted += event == "call"
-
-        gc.disable()  # others hook Python functions into the collector
-        sys.setprofile(count_call)
-        try:
+        def work() -> None:
             for _, group in grouped(messages):
                 intake(source, "log.s", 0, group, Place())
-        finally:
-            sys.setprofile(None)
-            gc.enable()
-        return counted
+
+        return calls_of(work)
 
     calls(10)
     assert calls(2_000) == calls(10)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.calls import calls_of
 from tests.unit.feature_store import brute, small
 from tests.unit.feature_store.brute import DAY, HOUR, MINUTE, Event
 from tidemill.code import mark
@@ -293,8 +294,6 @@ def test_a_step_makes_no_python_call_per_event(count: int) -> None:
 
 def _calls(count: int) -> int:
     """Python function calls of one step over `count` events."""
-    import sys
-
     from services.feature_store.fold import FeatureStore
 
     spec = small.bundle(
@@ -309,21 +308,9 @@ def _calls(count: int) -> int:
     store = FeatureStore(small.Schemas(), small.CODE)
     state = store.initial("small", 0)
     first, second = small.batches(found, iter([count, count]))
-    for batch in (first,):
-        store.prepare(state, batch)
-        state, _ = store.step(state, batch)
-    made = 0
-
-    def count_call(frame: Any, event: str, arg: Any) -> None:
-        nonlocal made
-        made += event == "call"
-
-    sys.setprofile(count_call)
-    try:
-        store.step(state, second)
-    finally:
-        sys.setprofile(None)
-    return made
+    store.prepare(state, first)
+    state, _ = store.step(state, first)
+    return calls_of(lambda: store.step(state, second))
 
 
 ASK = small.SCHEMAS["asks"]["fields"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from services.ingest import errors
 from services.ingest.model import Lane, State
 from services.ingest.step import begin, compiled, read, step, unknown_ids
 from services.ingest.step.snapshot import dump, load
+from tests.calls import calls_of
 from tests.unit.ingest.world import IDS, NOW, SECOND, Log, Writer, arrival, bundle, event, promise, schema
 from tidemill.events import wire
 
@@ -161,18 +161,7 @@ def test_no_python_call_is_made_per_event() -> None:
             arrival(lane, [event(lane.source, f"{lane.source}{count + n}", BASE + count + n) for n in range(count)], count)
             for lane in (A0, B0)
         ]
-        made = 0
-
-        def count_calls(_: object, kind: str, __: object) -> None:
-            nonlocal made
-            made += kind == "call"
-
-        sys.setprofile(count_calls)
-        try:
-            step(shard, again, (), (), NOW)
-        finally:
-            sys.setprofile(None)
-        return made
+        return calls_of(lambda: step(shard, again, (), (), NOW))
 
     calls(100)
     assert calls(4_000) - calls(2_000) < 100

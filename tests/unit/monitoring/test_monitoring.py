@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import random
-import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 
 from services.monitoring.fold import Monitoring
+from tests.calls import calls_of
 from tests.unit.serving import scene
 from tests.unit.serving.scene import EVENTS, SWITCHES, WINDOW, Trust, features, pairs, serve
 from tidemill.bus.fold import Batch
@@ -162,27 +161,17 @@ def test_no_python_call_is_made_per_event(trust: Trust, first_topic: int) -> Non
 
     def calls(times: int) -> int:
         first, second = SWITCHES
-        fold, made = Monitoring(scene.Schemas(), scene.Store(), trust.ring, "code"), 0
-        state = fold.initial("small", 0)
+        fold = Monitoring(scene.Schemas(), scene.Store(), trust.ring, "code")
         topics = Inputs(trust, switches=(times * first, times * second), count=times * EVENTS).topics(10**6)
-        order = topics[first_topic:] + topics[:first_topic]
+        batches = list(itertools.chain(*topics[first_topic:], *topics[:first_topic]))
 
-        def count_calls(_: object, kind: str, __: object) -> None:
-            nonlocal made
-            made += kind == "call"
+        def work() -> None:
+            state = fold.initial("small", 0)
+            for batch in batches:
+                fold.prepare(state, batch)
+                state, _ = fold.step(state, batch)
 
-        gc.disable()  # others hook Python functions into the collector
-        try:
-            for batch in itertools.chain(*order):
-                sys.setprofile(count_calls)
-                try:
-                    fold.prepare(state, batch)
-                    state, _ = fold.step(state, batch)
-                finally:
-                    sys.setprofile(None)
-        finally:
-            gc.enable()
-        return made
+        return calls_of(work)
 
     calls(1)
     assert abs(calls(10) - calls(1)) < EVENTS // 2

@@ -8,13 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.waiting import until
 from tidemill.settings import Settings
 from tidemill.stack import artifacts, services
 from tidemill.stack.child import Child, StartFailed, free_port
@@ -22,14 +21,6 @@ from tidemill.stack.state import Running, State
 from tidemill.stack.supervisor import Stack, Watched
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-
-
-def until(condition: Callable[[], bool], patience: float = 20.0) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.01)
 
 
 def python(tmp_path: Path, code: str) -> Child:

@@ -118,7 +118,7 @@ def test_the_number_of_shards_is_fixed_for_a_logs_life(stack: Stack, folder: Pat
 def test_validate_tells_what_it_inferred_or_what_is_wrong(folder: Path) -> None:
     command = [sys.executable, "-m", "tidemill.cli.main", "validate", str(folder), "--output", "json"]
     told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert told["vectors"] == {"departure": 9 + 10 + 27}
+    assert told["vectors"] == {"departure": 9 + 10 + 28}
     assert {"view": "weather_now", "feature": "rain", "agg": "sum", "window": "3h", "slide": "6m", "tiles": 30} in told["windows"]
     rewrite(folder / "stream.yaml", "agg: max", "agg: maximum")
     done = subprocess.run(command[:-2], capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"})

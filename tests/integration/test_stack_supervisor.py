@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.conftest import Stack
 from tests.waiting import until
 from tidemill.stack.state import State
 
@@ -22,21 +23,25 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 Start = Callable[..., subprocess.Popen[str]]
 
 
-@pytest.fixture
-def start(stack, tmp_path: Path) -> Iterator[Start]:  # type: ignore[no-untyped-def]
-    """Starts a supervisor in tmp_path; all of them are ended with the test."""
-    started: list[subprocess.Popen[str]] = []
-    outside = {
+def outside(stack: Stack) -> dict[str, str]:
+    """The session's servers, as settings."""
+    return {
         "TIDEMILL_KAFKA": stack.bootstrap,
         "TIDEMILL_SCHEMA_REGISTRY": stack.registry_url,
         "TIDEMILL_POSTGRES": stack.postgres,
     }
 
+
+@pytest.fixture
+def start(stack, tmp_path: Path) -> Iterator[Start]:  # type: ignore[no-untyped-def]
+    """Starts a supervisor in tmp_path; all of them are ended with the test."""
+    started: list[subprocess.Popen[str]] = []
+
     def run(**more: str) -> subprocess.Popen[str]:
         command = [sys.executable, str(REPOSITORY / "tests/integration/dummy_stack.py"), str(tmp_path)]
         process = subprocess.Popen(
             command,
-            env={**os.environ, **outside, **more},
+            env={**os.environ, **outside(stack), **more},
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -150,3 +155,21 @@ def test_a_service_that_does_not_start_is_told_with_the_end_of_its_log(start: St
     assert state is not None
     assert state.phase.startswith("failed: dummy-service ended with code 1")
     assert state.all_living() == []
+
+
+def test_an_ephemeral_stack_leaves_no_data_behind(stack: Stack, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tidemill.cli.main", "up", "--ephemeral", "--no-services"]
+    process = subprocess.Popen(
+        command, env={**os.environ, **outside(stack)}, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        named = next(line for line in process.stderr if line.startswith("data directory: "))
+        data_dir = Path(named.removeprefix("data directory: ").strip())
+        assert ready(data_dir, process).services == {}
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert not data_dir.exists()
+    assert list(tmp_path.iterdir()) == []

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from services.ingest.adapters.log import LogWriter
 from services.ingest.adapters.raw import RawTopics
 from services.ingest.adapters.replies import addressed
 from services.ingest.step import Records
+from tests.calls import calls_of
 from tidemill.events.log_header import LOG_HEADER
 from tidemill.events.schema_registry import Registry
 from tidemill.settings import Settings
@@ -49,20 +48,8 @@ def pass_on(came: list[Message], raw: RawTopics, writer: LogWriter) -> None:
 
 
 def calls(count: int, ends: tuple[RawTopics, LogWriter]) -> int:
-    came, counted = messages(count), 0
-
-    def count_call(_: Any, event: str, __: Any) -> None:
-        nonlocal counted
-        counted += event == "call"
-
-    gc.disable()  # others hook Python functions into the collector
-    sys.setprofile(count_call)
-    try:
-        pass_on(came, *ends)
-    finally:
-        sys.setprofile(None)
-        gc.enable()
-    return counted
+    came = messages(count)
+    return calls_of(lambda: pass_on(came, *ends))
 
 
 def test_calls_do_not_grow_with_the_records(ends: tuple[RawTopics, LogWriter]) -> None:

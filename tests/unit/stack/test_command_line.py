@@ -8,14 +8,11 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from tidemill.cli.main import COMMANDS
-from tidemill.cli.stack import up
-from tidemill.settings import Settings
 from tidemill.stack.state import Running, State
 
 HEAVY = ("pandas", "polars", "numba", "sklearn", "xgboost", "faust", "jgo")
@@ -49,26 +46,6 @@ def test_usage_is_two_and_failure_is_one(tmp_path: Path) -> None:
     assert failed.returncode == 1
     assert "surfing: services are ingest" in failed.stderr
     assert "Traceback" not in failed.stderr
-
-
-@pytest.mark.parametrize("end", [None, KeyboardInterrupt], ids=["it ended", "it was interrupted"])
-def test_an_ephemeral_stack_leaves_no_data_behind(end: type[BaseException] | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    used: list[Path] = []
-
-    def supervise(settings: Settings, *_: object) -> None:
-        used.append(settings.data_dir)
-        assert settings.data_dir.stat().st_mode & 0o777 == 0o755, "PostgreSQL's user must reach its cluster in it"
-        (settings.data_dir / "state.json").write_text("{}")
-        if end:
-            raise end
-
-    monkeypatch.setattr("tidemill.cli.stack._fetch", lambda _: None)
-    monkeypatch.setattr("tidemill.cli.stack._supervise", supervise)
-    with pytest.raises(end) if end else nullcontext():
-        up(ephemeral=True)
-    (data_dir,) = used
-    assert data_dir.resolve() != Settings.given().data_dir.resolve()
-    assert not data_dir.exists()
 
 
 @pytest.mark.parametrize("command", ["fetch", "validate .", "status"])

@@ -100,6 +100,22 @@ def _push(ring, bounds, keys, heads, tails, event, state):  # type: ignore[no-un
 
 
 @kernel
+def _chain(ring, bounds, keys, heads, tails):  # type: ignore[no-untyped-def]
+    """Make the chains, and the table of them, of all entries that wait."""
+    for number in range(bounds[0], bounds[1]):
+        entry = ring[number % ring.shape[0]]
+        entry["next"] = -1
+        if entry["state"] == 0:
+            continue
+        at = _slot(keys, heads, entry["key"])
+        if heads[at] < 0:
+            keys[at], heads[at] = entry["key"], number
+        else:
+            ring[tails[at] % ring.shape[0]]["next"] = number
+        tails[at] = number
+
+
+@kernel
 def _pop(ring, bounds, keys, heads, tails):  # type: ignore[no-untyped-def]
     """Let go of the oldest entry; one that still waited is the first of its chain."""
     entry = ring[bounds[0] % ring.shape[0]]
@@ -232,12 +248,4 @@ class Join:
         self.bounds[:] = begin, begin + len(entries)
         numbers = np.arange(begin, begin + len(entries))
         self.ring[numbers % len(self.ring)] = entries
-        self.ring["next"] = -1
-        for number in numbers[entries["state"] != 0].tolist():
-            key = entries["key"][number - begin]
-            at = _slot(self.keys, self.heads, key)
-            if self.heads[at] < 0:
-                self.keys[at], self.heads[at] = key, number
-            else:
-                self.ring["next"][self.tails[at] % len(self.ring)] = number
-            self.tails[at] = number
+        _chain(self.ring, self.bounds, self.keys, self.heads, self.tails)

@@ -43,7 +43,7 @@ def test_the_stack_goes_on_where_it_stopped_and_leaves_nothing_behind(tmp_path: 
         assert listening(first) <= LOOPBACK
         number = Registry(first.schema_registry).register("test.Tide", SCHEMA)
         assert ensure_topics(first.kafka, stream_topics("flights", ("departures",), 1)) != []
-        assert written_to_no_topic(first.kafka) == KafkaError._UNKNOWN_TOPIC
+        assert written_to_no_topic(first.kafka) == KafkaError.UNKNOWN_TOPIC_OR_PART
         with psycopg.connect(first.postgres) as connection:
             connection.execute("CREATE TABLE tide (height float)")
 

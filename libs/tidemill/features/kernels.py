@@ -49,9 +49,7 @@ the later of its newest event's time and of the stream time when an event last c
 
 
 class Layout(NamedTuple):
-    """What a table computes. `kinds`/`sources` say what each statistic column is and of which value; the last four say for each feature
-    how it is read.
-    """
+    """What a table computes."""
 
     slide: int
     """The tile length, us."""
@@ -60,11 +58,17 @@ class Layout(NamedTuple):
     memory: int
     """Stream time (us) after which a silent entity is forgotten: twice the view's longest window and its lateness."""
     kinds: I8
+    """[statistics]: ROWS, COUNT, ...; MOMENTS three times."""
     sources: I8
+    """[statistics]: the column of an event's values that it is about."""
     aggs: I8
+    """[features]: AGG_COUNT, ..."""
     columns: I8
+    """[features]: the statistic that is read, of moments the first."""
     counters: I8
+    """[features]: the statistic that tells how many values there are."""
     widths: I8
+    """[features]: tiles of the window."""
 
 
 class Rings(NamedTuple):

@@ -24,14 +24,22 @@ class Limits:
     poll: float = 0.05
     """How long the loop waits for raw records before it looks at control events again."""
     ready: int = 50_000
-    """Rows of one lane that wait for other lanes; then the lane is paused until half of them are gone."""
+    """Rows of one lane that wait for other lanes; the lane is not read while there are more."""
     opened: int = 500_000
-    """Rows of one lane that wait for their feed's promise; then the lane is paused: the feed broke its word."""
+    """Rows of one lane that wait for their feed's promise; the lane is not read while there are more."""
     held: int = 256 * 1024 * 1024
-    """Bytes of one lane's rows that wait for either; then the lane is paused: a few large events may not fill the memory."""
+    """Bytes of one lane's rows that wait for either: a few large events may not fill the memory."""
     snapshot_records: int = 100_000
     """Log records between two snapshots."""
     snapshot_seconds: float = 30.0
     """Time after which a moved-on state is put into a snapshot all the same."""
     drain: float = 8.0
     """What a stopping writer has for its last records."""
+
+    def full(self, ready: int, opened: int, held: int) -> bool:
+        """Whether so many rows of a lane (`ready` and `opened`, of `held` bytes) wait that no more of it is read for now."""
+        return ready > self.ready or opened > self.opened or held > self.held
+
+    def unpromised(self, opened: int, held: int) -> bool:
+        """Whether it is their feed's promise that a full lane's rows wait for."""
+        return opened > self.opened or (opened > 0 and held > self.held)

@@ -183,9 +183,9 @@ class Worker(threading.Thread):
         for lane, queue in shard.merge.queues.items():
             ready, opened = queue.waiting
             held += ready + opened
-            if ready > limits.ready or opened > limits.opened or queue.held > limits.held:
+            if limits.full(ready, opened, queue.held):
                 full.add(lane)
-            if opened > limits.opened or (opened and queue.held > limits.held):
+            if limits.unpromised(opened, queue.held):
                 self.waiting = f"the next promise of the feed of {lane.source}"
         self._raw.hold(full)
         self.lag = self._raw.lag() + held

@@ -150,4 +150,4 @@ def the_predictions_are(found: audit.Taken, wanted: Batch, feed: Feed) -> None:
     scored = frame.filter(frame["status"] == "scored")
     assert set(frame["status"]) == {"no_model", "scored"}
     assert scored["version"].unique().to_list() == [1]
-    assert scored["score"].n_unique() > len(scored) / 2, "the model tells vectors apart"
+    assert scored["score"].n_unique() > min(len(scored) / 2, 10_000), "the model tells vectors apart"

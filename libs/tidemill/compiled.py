@@ -1,7 +1,7 @@
 """How a kernel is compiled: a plain loop over arrays, its machine code kept beside its file.
 
-No fast-math, so nothing is reordered or contracted (R17). Division is IEEE 754's: Python's, which raises where the divisor is 0, made a
-fold of many windows twice as slow, as no call that may raise is kept in registers.
+No fast-math, so nothing is reordered or contracted (R17). Division is IEEE 754's: with Python's, which raises where the divisor is
+0, the fold of the flights' 28 windows took 1.4 to 1.6 times as long.
 """
 
 from __future__ import annotations

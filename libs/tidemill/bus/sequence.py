@@ -45,6 +45,13 @@ def prefixes(values: list[Any]) -> tuple[npt.NDArray[np.void], I8]:
     return np.frombuffer(b"".join([values[i][:width] for i in sound]), PREFIX), np.array(sound, np.int64)
 
 
+def behind_log(values: list[Any], following: int, where: str) -> tuple[npt.NDArray[np.void], I8, int]:
+    """Of records behind the log: the PREFIX of each that counts, its index, and the number after them. Raises Gap; see `dense`."""
+    rows, sound = prefixes(values)
+    _, fresh, following = dense(rows, following, where, log=False)
+    return rows[fresh], sound[fresh], following
+
+
 def of_writer(rows: npt.NDArray[np.void], writer: int) -> tuple[int, npt.NDArray[np.bool_]]:
     """The writer after these records, and which of them are of the last barrier's writer before them: `writer`'s before the first."""
     barriers = np.flatnonzero(rows["kind"] == BARRIER)

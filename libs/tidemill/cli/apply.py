@@ -28,6 +28,7 @@ from tidemill.spec import Bundle, load
 from tidemill.spec.diff import Change, changes
 from tidemill.spec.loader import full_name
 from tidemill.stack.topics import ensure_topics
+from tidemill.trust import keys
 
 FOLD_TYPES: tuple[type[Event], ...] = (
     log.Barrier,
@@ -107,10 +108,10 @@ def _newest(stream: str, settings: Settings) -> tuple[Bundle | None, str]:
 
 def unsigned(bundle: Bundle, trust_dir: Path, author: str) -> list[str]:
     """Whose versions nobody can approve, since too few keys of the group are pinned beside the author's."""
-    found = []
+    found, files = [], keys.pinned(trust_dir)
     for name, model in bundle.models.items():
         for group in model.approval.approvers:
-            others = {file.stem for file in (trust_dir / group).glob("*.pub")} - {author}
+            others = {file.stem for file in files if file.parent.name == group} - {author}
             if len(others) < model.approval.required:
                 found.append(
                     f"{name} asks {model.approval.required} of {group} to approve, and {trust_dir / group} pins {len(others)} keys "

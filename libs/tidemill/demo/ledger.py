@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 from confluent_kafka import Message
 
-from tidemill.bus.sequence import dense, log_stamps, of_writer, prefixes
+from tidemill.bus.sequence import behind_log, dense, log_stamps, of_writer
 from tidemill.errors import Refused
 from tidemill.events import log, log_header, wire
 from tidemill.events.columnar import Decoder
@@ -154,10 +154,9 @@ def _fresh(read: Reader, topic: str) -> Iterator[list[Message]]:
     """What is behind the log as its readers see it: a restarted writer may have repeated its last records (R1). Raises Gap."""
     following = 0
     for batch in read(topic):
-        rows, places = prefixes([message.value() for message in batch])
-        _, fresh, following = dense(rows, following, topic, log=False)
-        if len(taken := places[fresh]):
-            yield [batch[at] for at in taken.tolist()]
+        _, places, following = behind_log([message.value() for message in batch], following, topic)
+        if len(places):
+            yield [batch[at] for at in places.tolist()]
 
 
 def _name(registry: Registry, number: int) -> str:

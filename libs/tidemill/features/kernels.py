@@ -188,7 +188,7 @@ def merge(agg, n, value, m2, stats, row, at, column, counter):  # type: ignore[n
 
 @kernel
 def read(rings, row, tile, layout, i, out):  # type: ignore[no-untyped-def]
-    """Every feature at `tile` into `out[i]`: over the tiles (tile - width, tile], oldest first; NaN where nothing was there."""
+    """Every feature at `tile` into `out[i]`: over the tiles (tile - width, tile], oldest first; NaN where nothing was there, also for a count."""
     entity, tiles, stats, closed = rings.entities[row], rings.tiles, rings.stats, rings.closed
     ring, first, end = tiles.shape[1], entity["first"], entity["count"]
     again = rings.read_at[row] == tile
@@ -215,7 +215,7 @@ def read(rings, row, tile, layout, i, out):  # type: ignore[no-untyped-def]
         if older < end:
             n, value, m2 = merge(agg, n, value, m2, stats, row, wrapped(first + older, ring), column, counter)
         if n == 0.0:
-            out[i, a] = 0.0 if agg == AGG_COUNT else np.nan
+            out[i, a] = np.nan
         elif agg == AGG_MEAN:
             out[i, a] = value / n
         elif agg == AGG_STD:

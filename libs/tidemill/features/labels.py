@@ -85,17 +85,24 @@ def _emit(out, made, cause, what, entry, label):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _link(ring, keys, heads, tails, number):  # type: ignore[no-untyped-def]
+    """Put an entry at the end of its key's chain."""
+    key = ring[number % ring.shape[0]]["key"]
+    at = _slot(keys, heads, key)
+    if heads[at] < 0:
+        keys[at], heads[at] = key, number
+    else:
+        ring[tails[at] % ring.shape[0]]["next"] = number
+    tails[at] = number
+
+
+@kernel
 def _push(ring, bounds, keys, heads, tails, event, state):  # type: ignore[no-untyped-def]
     number = bounds[1]
     entry = ring[number % ring.shape[0]]
     entry["key"], entry["time"], entry["position"] = event["key"], event["time"], event["position"]
     entry["id_hash"], entry["label"], entry["next"], entry["state"] = event["id_hash"], event["label"], -1, state
-    at = _slot(keys, heads, event["key"])
-    if heads[at] < 0:
-        keys[at], heads[at] = event["key"], number
-    else:
-        ring[tails[at] % ring.shape[0]]["next"] = number
-    tails[at] = number
+    _link(ring, keys, heads, tails, number)
     bounds[1] = number + 1
 
 
@@ -105,14 +112,8 @@ def _chain(ring, bounds, keys, heads, tails):  # type: ignore[no-untyped-def]
     for number in range(bounds[0], bounds[1]):
         entry = ring[number % ring.shape[0]]
         entry["next"] = -1
-        if entry["state"] == 0:
-            continue
-        at = _slot(keys, heads, entry["key"])
-        if heads[at] < 0:
-            keys[at], heads[at] = entry["key"], number
-        else:
-            ring[tails[at] % ring.shape[0]]["next"] = number
-        tails[at] = number
+        if entry["state"] != 0:
+            _link(ring, keys, heads, tails, number)
 
 
 @kernel

@@ -53,6 +53,11 @@ def load_private(file: Path) -> Ed25519PrivateKey:
     return key
 
 
+def pinned(trust_dir: Path) -> list[Path]:
+    """The files of all pinned keys: `<group>/<name>.pub`, in order."""
+    return sorted(trust_dir.glob("*/*.pub"))
+
+
 def _load_public(file: Path) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(file.read_bytes())
@@ -73,7 +78,7 @@ class KeyRing:
     def load(cls, trust_dir: Path) -> KeyRing:
         """Read every `<group>/<name>.pub` below `trust_dir`; a missing folder is an empty ring, which trusts nobody."""
         groups: dict[str, dict[str, Ed25519PublicKey]] = {}
-        for file in sorted(trust_dir.glob("*/*.pub")):
+        for file in pinned(trust_dir):
             groups.setdefault(file.parent.name, {})[file.stem] = _load_public(file)
         return cls(groups)
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from tidemill.bus.consumer import good, reader, take, watermarks
-from tidemill.bus.sequence import dense, prefixes
+from tidemill.bus.sequence import behind_log
 from tidemill.errors import Refused, Rejected
 from tidemill.events import features, fixed, wire
 from tidemill.events.log import ModelSwitched, SpecAdopted
@@ -92,10 +92,8 @@ def read_partition(
 
 def _keep(reading: Reading, messages: list[Message], request: RunRequested, registry: Registry) -> None:
     values: list[bytes] = list(map(Message.value, messages))  # type: ignore[arg-type]
-    heads, sound = prefixes(values)
     where = f"features.{request.stream}[{reading.partition}]"
-    _, fresh, reading.following = dense(heads, reading.following, where, log=False)
-    heads, places = heads[fresh], sound[fresh]
+    heads, places, reading.following = behind_log(values, reading.following, where)
     own = reading.partition == request.partition
     beyond = heads["position"] >= request.position if own else heads["stream_time"] >= request.at_time
     reading.ended = bool(beyond.any())

@@ -147,10 +147,10 @@ class Loop(Generic[State]):
 
     def _step(self, worker: Worker[State], batch: Batch, topic: str, moments: tuple[int, int]) -> None:
         trail = Trail(self._fold.name, batch, topic, *moments)
-        self._await_turn()
         with metrics.STEP.time():
             said = worker.step(batch)
         trail.stepped = telemetry.now()
+        self._await_turn()
         for output, rows in said:
             self._sender.send(output.topic, output.partition, rows.keys, rows.values, trail.headers(output, rows))
         self._sender.go()
@@ -162,10 +162,9 @@ class Loop(Generic[State]):
         metrics.LATENCY.labels(topic).observe(sent / 1e9 - int(batch.times[0]) / 1e3)
 
     def _await_turn(self) -> None:
-        while not self._sender.ready(CHORES):
+        """Wait until the broker has what the step before said; not at the end, since what this step says must not be lost."""
+        while not self._sender.ready(CHORES) and not self.running.stop.is_set():
             self.health.beat()
-            if self.running.stop.is_set():
-                raise Stopped
 
     def _settle(self, records: int) -> None:
         if 0 < self._first <= records:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from tidemill.spec.expressions import Expression
 I8 = npt.NDArray[np.int64]
 F8 = npt.NDArray[np.float64]
 U8 = npt.NDArray[np.uint64]
+Value = TypeVar("Value", bound=np.generic)
 
 
 @dataclass
@@ -31,6 +33,7 @@ class Events:
     _instants: dict[str, I8] = field(default_factory=dict)
     _values: dict[str, F8] = field(default_factory=dict)
     _hashes: dict[str, U8] = field(default_factory=dict)
+    _ids: U8 | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -70,12 +73,45 @@ class Events:
             found = self._hashes[name] = hash64_many(column.to_list()) if column.dtype == pl.String else hash64_column(column)
         return found
 
+    def ids(self, keys: Sequence[bytes | None]) -> U8:
+        """The hashes of their ids, which are the batch's `keys`."""
+        if self._ids is None:
+            self._ids = hash64_many([keys[at] for at in self.index.tolist()])
+        return self._ids
+
     def key(self, names: Sequence[str]) -> U8:
         """The key of an entity; 0 where any part of it is null."""
         if len(names) == 1:
             return self.hashes(names[0])
         parts = [self.hashes(name) for name in names]
         return np.where(np.all([part != 0 for part in parts], axis=0), hash64_compound(parts), np.uint64(0))
+
+
+class Merged:
+    """The events of several sources together, in log order."""
+
+    def __init__(self, sources: Mapping[str, Events], times: Mapping[str, str], stream: I8) -> None:
+        """`times`: each source's column of event time; `stream`: the stream time of every record of the batch."""
+        self.sources = sources
+        index = np.concatenate([events.index for events in sources.values()])
+        order = np.argsort(index, kind="stable")  # each source's are in order: it merges
+        places = np.empty_like(order)
+        places[order] = np.arange(len(order))
+        ends = np.cumsum([len(events) for events in sources.values()])
+        self.places: dict[str, I8] = dict(zip(sources, np.split(places, ends[:-1]), strict=True))
+        """Where each source's events stand among all."""
+        self.stream = stream[index[order]]
+        self.time = self.column(np.int64(0), {name: events.instants(times[name]) for name, events in sources.items()})
+
+    def __len__(self) -> int:
+        return len(self.stream)
+
+    def column(self, blank: Value, parts: Mapping[str, npt.NDArray[Value]]) -> npt.NDArray[Value]:
+        """One value per event: what `parts` have for the events of a source, `blank` for those of the others."""
+        column = np.full(len(self), blank, blank.dtype)
+        for name, part in parts.items():
+            column[self.places[name]] = part
+        return column
 
 
 def read(

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import fastavro
 import numpy as np
 import numpy.typing as npt
 
-from services.feature_store.columns import I8, Events, read
+from services.feature_store.columns import I8, Events, Merged, read
 from services.feature_store.model import State
 from services.feature_store.rows import Output
 from tidemill.bus.fold import Batch, Rows
 from tidemill.events import log_header, wire
 from tidemill.events.columnar import Decoder
-from tidemill.events.identity import hash64_many
 from tidemill.events.log import Progressed, SpecAdopted
 from tidemill.features import labels
-from tidemill.features.plan import LabelPlan, Plan, TriggerPlan, compile_text
+from tidemill.features.plan import LabelPlan, Plan, TablePlan, TriggerPlan, compile_text
 from tidemill.features.tables import Table
 
 _SPEC = fastavro.parse_schema(SpecAdopted.SCHEMA, named_schemas={})
@@ -87,16 +85,18 @@ def _vectors(state: State, plan: Plan, batch: Batch, sources: Mapping[str, Event
         for trigger in plan.triggers
         if trigger.source in sources
     }
+    together = _Together(plan, batch, sources)
     for number, table in enumerate(state.tables):
         readers = [trigger for trigger in plan.triggers if number in trigger.tables and trigger.name in vectors]
-        _fold_table(plan, table, readers, sources, vectors, batch)
+        if events := together.of({table.plan.source, *(trigger.source for trigger in readers)}):
+            _fold_table(table, events, [(trigger.source, vectors[trigger.name]) for trigger in readers])
     for trigger in plan.triggers:
         if trigger.name in vectors:
             out.vectors(sources[trigger.source].index, vectors[trigger.name], trigger)
 
 
 def _begin(code: int, plan: Plan, trigger: TriggerPlan, batch: Batch, events: Events) -> npt.NDArray[np.void]:
-    """A trigger's vectors with everything but the windows, which are missing so far."""
+    """A trigger's vectors with everything but the windows."""
     heads = batch.log
     assert heads is not None
     rows = np.zeros(len(events), trigger.dtype)
@@ -104,69 +104,54 @@ def _begin(code: int, plan: Plan, trigger: TriggerPlan, batch: Batch, events: Ev
     rows["frame"] = np.void(wire.frame(trigger.schema_id, b""))
     rows["position"], rows["stream_time"], rows["known_time"] = batch.offsets[events.index], head["stream"], head["known"]
     rows["event_time"] = events.instants(plan.bundle.stream.sources[trigger.source].time)
-    rows["id_hash"] = hash64_many([batch.keys[i] for i in events.index.tolist()])
+    rows["id_hash"] = events.ids(batch.keys)
     rows["spec"], rows["code"] = plan.bundle.mark, code
     for name in trigger.event:
         rows[f"event__{name}"] = events.hashes(name) if known[name].kind == "text" else events.numbers(name)
-    for number in trigger.tables:
-        for name in plan.tables[number].names:
-            rows[name] = np.nan
     return rows
 
 
-def _fold_table(
-    plan: Plan,
-    table: Table,
-    readers: list[TriggerPlan],
-    sources: Mapping[str, Events],
-    vectors: dict[str, npt.NDArray[np.void]],
-    batch: Batch,
-) -> None:
-    """Fold one table over the events that read it or add to it, in log order."""
-    spec, adding, heads = table.plan, table.plan.source, batch.log
-    assert heads is not None
-    taking = list(dict.fromkeys([*([adding] if adding in sources else []), *(trigger.source for trigger in readers)]))
-    if not taking:
-        return
-    index = np.concatenate([sources[source].index for source in taking])
-    order = np.argsort(index, kind="stable") if len(taking) > 1 else slice(None)
-    reading = {trigger.source for trigger in readers}
+class _Together:
+    """Sources whose events a table folds together; most tables fold the same ones."""
 
-    def gathered(parts: list[Any]) -> Any:
-        return np.concatenate(parts)[order] if len(parts) > 1 else parts[0]
+    def __init__(self, plan: Plan, batch: Batch, sources: Mapping[str, Events]) -> None:
+        assert batch.log is not None
+        self._sources, self._stream, self._found = sources, batch.log["stream"], dict[frozenset[str], Merged]()
+        self._times = {name: source.time for name, source in plan.bundle.stream.sources.items()}
 
+    def of(self, names: set[str]) -> Merged | None:
+        """The events of these sources; None where the stretch has none of them."""
+        there = frozenset(names & self._sources.keys())
+        if there and there not in self._found:
+            self._found[there] = Merged({name: self._sources[name] for name in sorted(there)}, self._times, self._stream)
+        return self._found.get(there)
+
+
+def _fold_table(table: Table, merged: Merged, readers: Sequence[tuple[str, npt.NDArray[np.void]]]) -> None:
+    """Fold one table over the events that add to it or read it; `readers` are sources of triggers, and their vectors."""
+    spec, sources = table.plan, merged.sources
+    adding = {spec.source: sources[spec.source]} if spec.source in sources else {}
     folded, late = table.fold(
-        gathered([sources[source].key(spec.entity) for source in taking]),
-        gathered([sources[source].instants(plan.bundle.stream.sources[source].time) for source in taking]),
-        gathered([heads["stream"][sources[source].index] for source in taking]),
-        gathered([np.full(len(sources[source]), source in reading) for source in taking]),
-        gathered([_adds(spec.where, sources[source], source == adding) for source in taking]),
-        gathered([_values(table, sources[source], source == adding) for source in taking]),
+        merged.column(np.uint64(0), {name: events.key(spec.entity) for name, events in sources.items()}),
+        merged.time,
+        merged.stream,
+        merged.column(np.False_, {name: np.ones(len(rows), np.bool_) for name, rows in readers}),
+        merged.column(np.False_, {name: events.holds(spec.where) for name, events in adding.items()}),
+        _values(spec, merged, adding),
     )
-    for trigger in readers:
-        rows, mine = vectors[trigger.name], _places(order, taking, sources, trigger.source)
+    for source, rows in readers:
+        mine = merged.places[source]
         rows["late"] |= late[mine]
-        for column, name in enumerate(spec.names):
-            rows[name] = folded[mine, column]
+        for name, column in zip(spec.names, folded[mine].T, strict=True):
+            rows[name] = column
 
 
-def _places(order: I8 | slice, taking: list[str], sources: Mapping[str, Events], source: str) -> I8:
-    """Where a source's events stand among all that were folded."""
-    begin = sum(len(sources[name]) for name in taking[: taking.index(source)])
-    mine = np.arange(begin, begin + len(sources[source]))
-    return mine if isinstance(order, slice) else np.argsort(order, kind="stable")[mine]
-
-
-def _adds(where: object, events: Events, adding: bool) -> npt.NDArray[np.bool_]:
-    return events.holds(where) if adding else np.zeros(len(events), np.bool_)  # type: ignore[arg-type]
-
-
-def _values(table: Table, events: Events, adding: bool) -> F8:
-    values = np.full((len(events), max(1, len(table.plan.values))), np.nan)
-    if adding:
-        for number, expression in enumerate(table.plan.values):
-            values[:, number] = events.value(expression)
-    return values
+def _values(spec: TablePlan, merged: Merged, adding: Mapping[str, Events]) -> F8:
+    """float64[n, values]: what the aggregations of a table are over; of a count alone nothing, in one column."""
+    columns = [
+        merged.column(np.float64(np.nan), {name: e.value(expression) for name, e in adding.items()}) for expression in spec.values
+    ]
+    return np.stack(columns or [np.full(len(merged), np.nan)], axis=1)
 
 
 def _label_events(label: LabelPlan, plan: Plan, batch: Batch, stretch: I8, sources: Mapping[str, Events]) -> npt.NDArray[np.void]:
@@ -185,7 +170,7 @@ def _label_events(label: LabelPlan, plan: Plan, batch: Batch, stretch: I8, sourc
         rows["kind"][place], rows["key"][place] = kind, events.hashes(label.match)
         rows["time"][place] = events.instants(plan.bundle.stream.sources[source].time)
         if kind == labels.TRIGGER:
-            rows["id_hash"][place] = hash64_many([batch.keys[i] for i in events.index.tolist()])
+            rows["id_hash"][place] = events.ids(batch.keys)
         else:
             rows["label"][place] = events.value(label.value)
     for at in np.flatnonzero(head["kind"] == log_header.PROGRESSED).tolist():

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.compiled import kernel
+from tidemill.compiled import kernel, part
 
 I8 = npt.NDArray[np.int64]
 F8 = npt.NDArray[np.float64]
@@ -90,7 +90,7 @@ class Rings(NamedTuple):
     """[1]: how many rows are some entity's."""
 
 
-@kernel
+@part
 def find(rings, key):  # type: ignore[no-untyped-def]
     """The slot where `key` is, or would be."""
     slots, entities = rings.slots, rings.entities
@@ -101,7 +101,7 @@ def find(rings, key):  # type: ignore[no-untyped-def]
     return at
 
 
-@kernel
+@part
 def wrapped(at, ring):  # type: ignore[no-untyped-def]
     """`at % ring` of what is less than two rings, without a division."""
     return at - ring if at >= ring else at
@@ -114,7 +114,7 @@ def index(rings):  # type: ignore[no-untyped-def]
         rings.slots[find(rings, rings.entities[row]["key"])] = row
 
 
-@kernel
+@part
 def place(rings, row, tile, kinds):  # type: ignore[no-untyped-def]
     """Where a row's ring has a tile. One that it lacks is put in order, empty; what lies a whole ring behind it goes."""
     entity, tiles, stats = rings.entities[row], rings.tiles, rings.stats
@@ -140,7 +140,7 @@ def place(rings, row, tile, kinds):  # type: ignore[no-untyped-def]
     return at
 
 
-@kernel
+@part
 def add(cell, values, i, kinds, sources):  # type: ignore[no-untyped-def]
     """Add event `i` to a tile's statistics."""
     k = 0
@@ -168,7 +168,7 @@ def add(cell, values, i, kinds, sources):  # type: ignore[no-untyped-def]
         k += 3 if kind == MOMENTS else 1
 
 
-@kernel
+@part
 def merge(agg, n, value, m2, stats, row, at, column, counter):  # type: ignore[no-untyped-def]
     """(n, the sum, mean or what else an aggregation keeps, M2), and a later tile."""
     more, came = stats[row, at, counter], stats[row, at, column]
@@ -186,9 +186,9 @@ def merge(agg, n, value, m2, stats, row, at, column, counter):  # type: ignore[n
     return n + more, value + came, m2
 
 
-@kernel
+@part
 def read(rings, row, tile, layout, i, out):  # type: ignore[no-untyped-def]
-    """Every feature at `tile` into `out[i]`: over the tiles (tile - width, tile], oldest first; NaN where nothing was there, also for a count."""
+    """Every feature at `tile` into `out[i]`: over the tiles (tile - width, tile], oldest first; NaN where nothing was there, of a count 0."""
     entity, tiles, stats, closed = rings.entities[row], rings.tiles, rings.stats, rings.closed
     ring, first, end = tiles.shape[1], entity["first"], entity["count"]
     again = rings.read_at[row] == tile
@@ -215,7 +215,7 @@ def read(rings, row, tile, layout, i, out):  # type: ignore[no-untyped-def]
         if older < end:
             n, value, m2 = merge(agg, n, value, m2, stats, row, wrapped(first + older, ring), column, counter)
         if n == 0.0:
-            out[i, a] = np.nan
+            out[i, a] = 0.0 if agg == AGG_COUNT else np.nan
         elif agg == AGG_MEAN:
             out[i, a] = value / n
         elif agg == AGG_STD:
@@ -239,11 +239,13 @@ def fold(begin, key, time, stream, reads, adds, values, layout, rings, out, late
         at = find(rings, key[i])
         row, tile = rings.slots[at], time[i] // layout.slide
         known = row >= 0 and stream[i] < entities[row]["until"] + layout.memory
-        if reads[i] and known:
-            if tile < entities[row]["newest"] - layout.late:
-                late[i] = True
-            else:
-                read(rings, row, tile, layout, i, out)
+        if reads[i] and not known:
+            for a in range(layout.aggs.shape[0]):
+                out[i, a] = 0.0 if layout.aggs[a] == AGG_COUNT else np.nan
+        elif reads[i] and tile < entities[row]["newest"] - layout.late:
+            late[i] = True
+        elif reads[i]:
+            read(rings, row, tile, layout, i, out)
         if not adds[i]:
             continue
         if row < 0:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.compiled import kernel
+from tidemill.compiled import kernel, part
 from tidemill.features.plan import LabelPlan
 
 TRIGGER: Final = 1
@@ -52,7 +52,7 @@ JOINED: Final = np.dtype([("cause", "i8"), ("what", "i8"), ("position", "i8"), (
 _FIRST = 256
 
 
-@kernel
+@part
 def _slot(keys, heads, key):  # type: ignore[no-untyped-def]
     mask = np.uint64(keys.shape[0] - 1)
     at = key & mask
@@ -61,7 +61,7 @@ def _slot(keys, heads, key):  # type: ignore[no-untyped-def]
     return np.int64(at)
 
 
-@kernel
+@part
 def _remove(keys, heads, tails, at):  # type: ignore[no-untyped-def]
     """Empty a slot and move back what linear probing had pushed on (Knuth, TAOCP 3, 6.4, algorithm R)."""
     size = keys.shape[0]
@@ -76,7 +76,7 @@ def _remove(keys, heads, tails, at):  # type: ignore[no-untyped-def]
     heads[hole] = -1
 
 
-@kernel
+@part
 def _emit(out, made, cause, what, entry, label):  # type: ignore[no-untyped-def]
     row = out[made]
     row["cause"], row["what"], row["position"], row["time"] = cause, what, entry["position"], entry["time"]
@@ -84,7 +84,7 @@ def _emit(out, made, cause, what, entry, label):  # type: ignore[no-untyped-def]
     return made + 1
 
 
-@kernel
+@part
 def _link(ring, keys, heads, tails, number):  # type: ignore[no-untyped-def]
     """Put an entry at the end of its key's chain."""
     key = ring[number % ring.shape[0]]["key"]
@@ -96,7 +96,7 @@ def _link(ring, keys, heads, tails, number):  # type: ignore[no-untyped-def]
     tails[at] = number
 
 
-@kernel
+@part
 def _push(ring, bounds, keys, heads, tails, event, state):  # type: ignore[no-untyped-def]
     number = bounds[1]
     entry = ring[number % ring.shape[0]]
@@ -116,7 +116,7 @@ def _chain(ring, bounds, keys, heads, tails):  # type: ignore[no-untyped-def]
             _link(ring, keys, heads, tails, number)
 
 
-@kernel
+@part
 def _pop(ring, bounds, keys, heads, tails):  # type: ignore[no-untyped-def]
     """Let go of the oldest entry; one that still waited is the first of its chain."""
     entry = ring[bounds[0] % ring.shape[0]]
@@ -152,7 +152,7 @@ def join(begin, events, within, ring, bounds, keys, heads, tails, out, made):  #
     return events.shape[0], made
 
 
-@kernel
+@part
 def _meet(i, event, ring, bounds, keys, heads, tails, out, made):  # type: ignore[no-untyped-def]
     """A trigger or a label looks for its counterpart, or waits for it."""
     at = _slot(keys, heads, event["key"])

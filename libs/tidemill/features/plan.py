@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -147,6 +148,7 @@ def _table(bundle: Bundle, name: str, view: ViewSpec, step: int) -> TablePlan:
     texts = list(dict.fromkeys(feature.of for _, feature, _ in chosen if feature.of is not None))
     statistics = _statistics([feature for _, feature, _ in chosen], texts)
     late = -(-view.lateness // step)
+    chosen.sort(key=itemgetter(2))  # the kernel goes back over the tiles once
     reads = [_read(feature, texts, statistics) for _, feature, _ in chosen]
     return TablePlan(
         view=name,

@@ -57,7 +57,7 @@ class Table:
         while True:
             begin = kernels.fold(begin, key, time, stream, reads, adds, values, layout, self.rings, out, late)
             if begin == count:
-                return self._counted(out, key, reads, late), late
+                return out, late
             self._make_room(int(stream[begin]))
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -80,16 +80,6 @@ class Table:
     def room(self) -> int:
         """How many entities fit."""
         return len(self.rings.entities)
-
-    def _counted(
-        self, out: npt.NDArray[np.float64], key: npt.NDArray[np.uint64], reads: npt.NDArray[np.bool_], late: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.float64]:
-        """A count over a window without events is 0, also where the entity was never seen; not for a late or an unnamed one."""
-        counts = self.plan.layout.aggs == kernels.AGG_COUNT
-        if counts.any():
-            known = reads & (key != 0) & ~late
-            out[:, counts] = np.where(known[:, None] & np.isnan(out[:, counts]), 0.0, out[:, counts])
-        return out
 
     def _make_room(self, stream: int) -> None:
         """Give the rows of entities away that are forgotten by now; where that frees less than half, double the room."""

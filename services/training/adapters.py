@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
@@ -13,7 +14,7 @@ from tidemill.bus.consumer import reader
 from tidemill.bus.control import Transaction
 from tidemill.bus.tail import Lookup, tail_of
 from tidemill.errors import Transient
-from tidemill.events.training import RunRequested
+from tidemill.events.training import PartitionEnd, RunRequested
 from tidemill.settings import Settings
 from tidemill.spec import Bundle
 
@@ -32,6 +33,7 @@ MIGRATIONS = (
         crashes integer NOT NULL DEFAULT 0, UNIQUE (stream, model, cause_id));
     CREATE TABLE declined (stream text NOT NULL, model text NOT NULL, cause_id text NOT NULL, PRIMARY KEY (stream, model, cause_id));
     """,
+    "ALTER TABLE runs ADD COLUMN ends jsonb;",
 )
 
 
@@ -120,14 +122,27 @@ class Features:
     def __init__(self, settings: Settings) -> None:
         self._lookup = Lookup(reader(settings, "training-tail"))
 
-    def passed(self, request: RunRequested) -> bool:
-        """Whether all that stands before the cause is there: something at or behind its position is."""
+    def ends(self, request: RunRequested) -> list[PartitionEnd] | None:
+        """Where the partitions but the cause's end now; None until all that stands before the cause is there."""
+        topic = f"features.{request.stream}"
         try:
-            tail = tail_of(self._lookup, f"features.{request.stream}", request.partition)
+            if not self._passed(topic, request):
+                return None
+            others = (number for number in range(self._lookup.topics()[topic]) if number != request.partition)
+            return [PartitionEnd(partition=number, end=self._end(topic, number)) for number in others]
         except Transient as error:
             logger.info("run waits", extra={"run": request.run, "why": str(error)})
-            return False
+            return None
+
+    def _passed(self, topic: str, request: RunRequested) -> bool:
+        """Something at or behind the cause's position is there."""
+        tail = tail_of(self._lookup, topic, request.partition)
         return tail is not None and tail.position >= request.position
+
+    def _end(self, topic: str, partition: int) -> int:
+        """By sequence number: an offset would also count what a writer said twice."""
+        tail = tail_of(self._lookup, topic, partition)
+        return tail.seq + 1 if tail else 0
 
 
 @dataclass(frozen=True)
@@ -138,6 +153,8 @@ class Claim:
     attempt: int
     crashes: int
     traceparent: str | None
+    ends: list[PartitionEnd]
+    """Where the partitions but the cause's end for this run."""
 
 
 class Leases:
@@ -155,15 +172,19 @@ class Leases:
         query = "SELECT request FROM runs WHERE state = 'open' AND (lease IS NULL OR lease < now()) ORDER BY number"
         return [RunRequested.model_validate(row[0]) for row in self._tx.execute(query)]
 
-    def claim(self, run: str) -> Claim | None:
-        """Take a run; None where another was quicker."""
+    def claim(self, run: str, ends: Sequence[PartitionEnd]) -> Claim | None:
+        """Take a run; None where another was quicker. The `ends` of its first attempt hold for all: each has to read the same."""
         row = self._tx.execute(
-            "UPDATE runs SET worker = %s, lease = now() + make_interval(secs => %s), attempts = attempts + 1"
+            "UPDATE runs SET worker = %s, lease = now() + make_interval(secs => %s), attempts = attempts + 1,"
+            " ends = coalesce(ends, %s::jsonb)"
             " WHERE run = %s AND state = 'open' AND (lease IS NULL OR lease < now())"
-            " RETURNING request, attempts, crashes, traceparent",
-            (self._worker, self._seconds, run),
+            " RETURNING request, attempts, crashes, traceparent, ends",
+            (self._worker, self._seconds, json.dumps([end.model_dump() for end in ends]), run),
         ).fetchone()
-        return Claim(RunRequested.model_validate(row[0]), row[1], row[2], row[3]) if row else None
+        if row is None:
+            return None
+        kept = [PartitionEnd.model_validate(end) for end in row[4]]
+        return Claim(RunRequested.model_validate(row[0]), row[1], row[2], row[3], kept)
 
     def keep(self, run: str) -> bool:
         """Prolong the lease; False where another has it."""

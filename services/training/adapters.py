@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any
 
 from services.training.model import Alert, Asked, History, Window
 from services.training.ports import Ports
@@ -34,6 +35,11 @@ MIGRATIONS = (
     CREATE TABLE declined (stream text NOT NULL, model text NOT NULL, cause_id text NOT NULL, PRIMARY KEY (stream, model, cause_id));
     """,
     "ALTER TABLE runs ADD COLUMN ends jsonb;",
+    """
+    ALTER TABLE windows ADD COLUMN partition integer;
+    UPDATE windows SET partition = (newest ->> 'partition')::integer;
+    ALTER TABLE windows DROP CONSTRAINT windows_pkey, ADD PRIMARY KEY (stream, model, partition);
+    """,
 )
 
 
@@ -61,19 +67,18 @@ class WindowTable:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
 
-    def newest(self, stream: str, model: str) -> Window | None:
-        """The one with the latest end."""
-        row = self._tx.execute("SELECT newest FROM windows WHERE stream = %s AND model = %s", (stream, model)).fetchone()
-        if row is None:
-            return None
-        return Window(**{**row[0], "alerts": tuple(Alert(**alert) for alert in row[0]["alerts"])})
+    def newest(self, stream: str, model: str) -> list[Window]:
+        """One per shard, the one with the latest end first."""
+        query = "SELECT newest FROM windows WHERE stream = %s AND model = %s ORDER BY ends DESC, partition"
+        return [_window(row[0]) for row in self._tx.execute(query, (stream, model))]
 
     def put(self, window: Window) -> None:
-        """Keep a window, where it is the newest."""
+        """Keep a window, where it is its shard's newest."""
         self._tx.execute(
-            "INSERT INTO windows VALUES (%s, %s, %s, %s, %s) ON CONFLICT (stream, model) DO UPDATE"
+            "INSERT INTO windows (stream, model, partition, begin, ends, newest) VALUES (%s, %s, %s, %s, %s, %s)"
+            " ON CONFLICT (stream, model, partition) DO UPDATE"
             " SET ends = excluded.ends, newest = excluded.newest WHERE windows.ends < excluded.ends",
-            (window.stream, window.model, window.start, window.end, json.dumps(asdict(window))),
+            (window.stream, window.model, window.partition, window.start, window.end, json.dumps(asdict(window))),
         )
 
 
@@ -91,7 +96,7 @@ class RunTable:
             which,
         ).fetchall()
         declined = self._tx.execute("SELECT cause_id FROM declined WHERE stream = %s AND model = %s", which).fetchall()
-        begin = self._tx.execute("SELECT begin FROM windows WHERE stream = %s AND model = %s", which).fetchone()
+        begin = self._tx.execute("SELECT min(begin) FROM windows WHERE stream = %s AND model = %s", which).fetchone()
         return History(
             runs=tuple(Asked(*row[:4]) for row in runs),
             served=frozenset(row[4] for row in runs),
@@ -200,6 +205,10 @@ class Leases:
 def ports(tx: Transaction) -> Ports:
     """The handlers' ports on one transaction."""
     return Ports(SpecTable(tx), WindowTable(tx), RunTable(tx), tx.meta)
+
+
+def _window(found: dict[str, Any]) -> Window:
+    return Window(**{**found, "alerts": tuple(Alert(**alert) for alert in found["alerts"])})
 
 
 @lru_cache(8)

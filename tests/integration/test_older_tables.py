@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from typing import Any
 
 import psycopg
@@ -12,6 +13,7 @@ import pytest
 from services.governance import adapters as governance
 from services.registry import adapters as registry
 from services.training import adapters as training
+from services.training.model import Alert, Window
 from tests.unit.training.synthetic import request
 from tidemill.bus.control import Meta, Transaction, journal
 from tidemill.events.training import PartitionEnd
@@ -61,3 +63,17 @@ def test_an_open_run_ends_where_its_first_attempt_from_now_on_finds_it(database:
         found.append((claim.attempt, claim.ends))
         leases.give_up("r", crashed=False)
     assert found == [(2, [PartitionEnd(partition=1, end=7)]), (3, [PartitionEnd(partition=1, end=7)])]
+
+
+def test_trainings_newest_window_is_that_of_its_shard(database: Database) -> None:
+    journal.migrate(database, training.MIGRATIONS[:1])
+    window = Window("s", "m", 1, 10, 20, 5, 700, None, (Alert("a", "drift"),))
+    database.execute("INSERT INTO windows VALUES ('s', 'm', 0, 20, %s)", (json.dumps(asdict(window)),))
+    journal.migrate(database, training.MIGRATIONS)
+    tx = Transaction(database, Meta("", 0, 0))
+    windows, older, newer = training.WindowTable(tx), replace(window, partition=0, end=15), replace(window, end=30, labels=800)
+    assert windows.newest("s", "m") == [window]
+    for one in (older, newer, window):
+        windows.put(one)
+    assert windows.newest("s", "m") == [newer, older]
+    assert training.RunTable(tx).history("s", "m").begin == 0

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -339,6 +339,19 @@ def test_a_run_is_fitted_again_from_the_same_records_though_another_shard_has_gr
     (completed,) = [event for event in found if isinstance(event, RunCompleted)]
     assert completed.dataset == dataset_of(two, asked, ends), "whoever reads what the run's events say has the same rows"
     assert completed.dataset != dataset_of(two, asked, [PartitionEnd(partition=1, end=8_000)])
+
+
+def test_the_spec_of_a_run_is_that_of_its_causes_shard(two: Case) -> None:
+    produce(two, values(two))
+    content = two.bundle.model_dump(mode="json", by_alias=True)
+    content["models"][MODEL]["training"]["seed"] += 1
+    late = Bundle.model_validate(content)
+    produce(two, values(replace(two, bundle=late), seed=1)[:1_000], partition=1)
+    asked = request(N, stream=two.stream, position=2 * N - 100)
+    found, roster = read(two.settings, two.registry, asked, [PartitionEnd(partition=1, end=1_000)])
+    assert roster.bundle is not None
+    assert roster.bundle.digest == two.bundle.digest != late.digest
+    assert [one.records for one in found] == [2 * N - 99, 1_000]
 
 
 def dataset_of(case: Case, asked: RunRequested, ends: Sequence[PartitionEnd]) -> str:

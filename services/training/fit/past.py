@@ -68,7 +68,7 @@ class Reading:
 
 
 def read(settings: Settings, registry: Registry, request: RunRequested, ends: Sequence[PartitionEnd]) -> tuple[list[Past], Roster]:
-    """All partitions up to the cause, and who serves there.
+    """All partitions up to the cause, and who serves there, as the cause's own partition has it: each has its copy of every switch.
 
     Of the cause's own partition it is what stands before its position, and is waited for. Other partitions count up to the cause's
     time, but no farther than `ends`: a quiet one may never pass the cause, and must not hold more when it is read again.
@@ -80,9 +80,8 @@ def read(settings: Settings, registry: Registry, request: RunRequested, ends: Se
         readings = [read_partition(consumer, registry, request, begin, until[begin.partition]) for begin in begins]
     finally:
         consumer.close()
-    roster = _roster(
-        request.stream, [value for reading in readings for value in reading.control], registry, KeyRing.load(settings.trust_dir)
-    )
+    own = next(reading for reading in readings if reading.partition == request.partition)
+    roster = _roster(request.stream, own.control, registry, KeyRing.load(settings.trust_dir))
     return [_arrays(reading, request, roster, registry) for reading in readings], roster
 
 

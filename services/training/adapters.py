@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any
 
 from services.training.model import Alert, Asked, History, Window
 from services.training.ports import Ports
@@ -13,7 +15,7 @@ from tidemill.bus.consumer import reader
 from tidemill.bus.control import Transaction
 from tidemill.bus.tail import Lookup, tail_of
 from tidemill.errors import Transient
-from tidemill.events.training import RunRequested
+from tidemill.events.training import PartitionEnd, RunRequested
 from tidemill.settings import Settings
 from tidemill.spec import Bundle
 
@@ -31,6 +33,12 @@ MIGRATIONS = (
         number bigint GENERATED ALWAYS AS IDENTITY, worker text, lease timestamptz, attempts integer NOT NULL DEFAULT 0,
         crashes integer NOT NULL DEFAULT 0, UNIQUE (stream, model, cause_id));
     CREATE TABLE declined (stream text NOT NULL, model text NOT NULL, cause_id text NOT NULL, PRIMARY KEY (stream, model, cause_id));
+    """,
+    "ALTER TABLE runs ADD COLUMN ends jsonb;",
+    """
+    ALTER TABLE windows ADD COLUMN partition integer;
+    UPDATE windows SET partition = (newest ->> 'partition')::integer;
+    ALTER TABLE windows DROP CONSTRAINT windows_pkey, ADD PRIMARY KEY (stream, model, partition);
     """,
 )
 
@@ -59,19 +67,18 @@ class WindowTable:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
 
-    def newest(self, stream: str, model: str) -> Window | None:
-        """The one with the latest end."""
-        row = self._tx.execute("SELECT newest FROM windows WHERE stream = %s AND model = %s", (stream, model)).fetchone()
-        if row is None:
-            return None
-        return Window(**{**row[0], "alerts": tuple(Alert(**alert) for alert in row[0]["alerts"])})
+    def newest(self, stream: str, model: str) -> list[Window]:
+        """One per shard, the one with the latest end first."""
+        query = "SELECT newest FROM windows WHERE stream = %s AND model = %s ORDER BY ends DESC, partition"
+        return [_window(row[0]) for row in self._tx.execute(query, (stream, model))]
 
     def put(self, window: Window) -> None:
-        """Keep a window, where it is the newest."""
+        """Keep a window, where it is its shard's newest."""
         self._tx.execute(
-            "INSERT INTO windows VALUES (%s, %s, %s, %s, %s) ON CONFLICT (stream, model) DO UPDATE"
+            "INSERT INTO windows (stream, model, partition, begin, ends, newest) VALUES (%s, %s, %s, %s, %s, %s)"
+            " ON CONFLICT (stream, model, partition) DO UPDATE"
             " SET ends = excluded.ends, newest = excluded.newest WHERE windows.ends < excluded.ends",
-            (window.stream, window.model, window.start, window.end, json.dumps(asdict(window))),
+            (window.stream, window.model, window.partition, window.start, window.end, json.dumps(asdict(window))),
         )
 
 
@@ -89,7 +96,7 @@ class RunTable:
             which,
         ).fetchall()
         declined = self._tx.execute("SELECT cause_id FROM declined WHERE stream = %s AND model = %s", which).fetchall()
-        begin = self._tx.execute("SELECT begin FROM windows WHERE stream = %s AND model = %s", which).fetchone()
+        begin = self._tx.execute("SELECT min(begin) FROM windows WHERE stream = %s AND model = %s", which).fetchone()
         return History(
             runs=tuple(Asked(*row[:4]) for row in runs),
             served=frozenset(row[4] for row in runs),
@@ -120,14 +127,27 @@ class Features:
     def __init__(self, settings: Settings) -> None:
         self._lookup = Lookup(reader(settings, "training-tail"))
 
-    def passed(self, request: RunRequested) -> bool:
-        """Whether all that stands before the cause is there: something at or behind its position is."""
+    def ends(self, request: RunRequested) -> list[PartitionEnd] | None:
+        """Where the partitions but the cause's end now; None until all that stands before the cause is there."""
+        topic = f"features.{request.stream}"
         try:
-            tail = tail_of(self._lookup, f"features.{request.stream}", request.partition)
+            if not self._passed(topic, request):
+                return None
+            others = (number for number in range(self._lookup.topics()[topic]) if number != request.partition)
+            return [PartitionEnd(partition=number, end=self._end(topic, number)) for number in others]
         except Transient as error:
             logger.info("run waits", extra={"run": request.run, "why": str(error)})
-            return False
+            return None
+
+    def _passed(self, topic: str, request: RunRequested) -> bool:
+        """Something at or behind the cause's position is there."""
+        tail = tail_of(self._lookup, topic, request.partition)
         return tail is not None and tail.position >= request.position
+
+    def _end(self, topic: str, partition: int) -> int:
+        """By sequence number: an offset would also count what a writer said twice."""
+        tail = tail_of(self._lookup, topic, partition)
+        return tail.seq + 1 if tail else 0
 
 
 @dataclass(frozen=True)
@@ -138,6 +158,8 @@ class Claim:
     attempt: int
     crashes: int
     traceparent: str | None
+    ends: list[PartitionEnd]
+    """Where the partitions but the cause's end for this run."""
 
 
 class Leases:
@@ -155,15 +177,19 @@ class Leases:
         query = "SELECT request FROM runs WHERE state = 'open' AND (lease IS NULL OR lease < now()) ORDER BY number"
         return [RunRequested.model_validate(row[0]) for row in self._tx.execute(query)]
 
-    def claim(self, run: str) -> Claim | None:
-        """Take a run; None where another was quicker."""
+    def claim(self, run: str, ends: Sequence[PartitionEnd]) -> Claim | None:
+        """Take a run; None where another was quicker. The `ends` of its first attempt hold for all: each has to read the same."""
         row = self._tx.execute(
-            "UPDATE runs SET worker = %s, lease = now() + make_interval(secs => %s), attempts = attempts + 1"
+            "UPDATE runs SET worker = %s, lease = now() + make_interval(secs => %s), attempts = attempts + 1,"
+            " ends = coalesce(ends, %s::jsonb)"
             " WHERE run = %s AND state = 'open' AND (lease IS NULL OR lease < now())"
-            " RETURNING request, attempts, crashes, traceparent",
-            (self._worker, self._seconds, run),
+            " RETURNING request, attempts, crashes, traceparent, ends",
+            (self._worker, self._seconds, json.dumps([end.model_dump() for end in ends]), run),
         ).fetchone()
-        return Claim(RunRequested.model_validate(row[0]), row[1], row[2], row[3]) if row else None
+        if row is None:
+            return None
+        kept = [PartitionEnd.model_validate(end) for end in row[4]]
+        return Claim(RunRequested.model_validate(row[0]), row[1], row[2], row[3], kept)
 
     def keep(self, run: str) -> bool:
         """Prolong the lease; False where another has it."""
@@ -179,6 +205,10 @@ class Leases:
 def ports(tx: Transaction) -> Ports:
     """The handlers' ports on one transaction."""
     return Ports(SpecTable(tx), WindowTable(tx), RunTable(tx), tx.meta)
+
+
+def _window(found: dict[str, Any]) -> Window:
+    return Window(**{**found, "alerts": tuple(Alert(**alert) for alert in found["alerts"])})
 
 
 @lru_cache(8)

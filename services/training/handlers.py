@@ -31,7 +31,8 @@ def on_window_closed(event: WindowClosed, ports: Ports) -> Sequence[Saying]:
     said: list[Saying] = []
     if event.model in bundle.models:
         ports.windows.put(window)
-        said = _judge(window, bundle, ports)
+        shards = ports.windows.newest(event.stream, event.model)
+        said = _judge(model.across(window, shards), bundle, ports)
     running = ports.runs.history(event.stream, event.model).last
     return [*said, _progress(event, running if running and running.open else None)]
 
@@ -40,7 +41,7 @@ def on_retrain_requested(event: RetrainRequested, ports: Ports) -> Sequence[Sayi
     """A person asks: the newest closed window is the cause's place."""
     cause = Cause("manual", ports.meta.id, event.reason)
     bundle = ports.specs.get(event.stream)
-    window = ports.windows.newest(event.stream, event.model)
+    window = next(iter(ports.windows.newest(event.stream, event.model)), None)
     if bundle is None or event.model not in bundle.models:
         return [
             _declined(event.stream, event.model, cause, 0, 0, f"no spec of {event.stream} with a model {event.model} was applied")

@@ -32,7 +32,7 @@ class Window:
     end: int
     position: int
     labels: int
-    """Outcomes in all, from the stream's begin."""
+    """Outcomes in all, from the begin: of the window's shard, until `across` has summed them."""
     champion: int | None = None
     alerts: tuple[Alert, ...] = ()
 
@@ -88,8 +88,21 @@ class Judgement:
     declined: list[tuple[Cause, str]] = field(default_factory=list)
 
 
+def across(window: Window, shards: Sequence[Window]) -> Window:
+    """The window with what all shards tell; `shards`: the newest window of each.
+
+    Labels are summed. Who serves is known to the shards that have come farthest: a late one has not met the switch yet.
+    """
+    latest = max(one.end for one in shards)
+    serving = [one.champion for one in shards if one.end == latest and one.champion is not None]
+    return replace(window, labels=sum(one.labels for one in shards), champion=max(serving, default=None))
+
+
 def judge(policy: Retrain, window: Window, history: History) -> Judgement:
-    """The causes that a window brings, in the policy's order; the first without objection gives the run."""
+    """The causes that a window brings, in the policy's order; the first without objection gives the run.
+
+    The history is that of all shards, so whichever of them closes a window, there is one decision for the stream and the model.
+    """
     judgement = Judgement()
     for cause in causes(policy, window, history):
         reason = objection(policy, cause, window.end, history)

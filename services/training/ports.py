@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,13 +23,13 @@ class Specs(Protocol):
 
 
 class Windows(Protocol):
-    """The newest closed window of each model."""
+    """The newest closed window of each model in each shard."""
 
-    def newest(self, stream: str, model: str) -> Window | None:
-        """The one with the latest end."""
+    def newest(self, stream: str, model: str) -> Sequence[Window]:
+        """One per shard that has closed any, the one with the latest end first."""
 
     def put(self, window: Window) -> None:
-        """Keep a window; the first one's start stays known."""
+        """Keep a window, where it is its shard's newest; the first one's start stays known."""
 
 
 class Runs(Protocol):

@@ -51,8 +51,9 @@ class Runner:
     def _claim(self, features: Features, engine: Engine) -> Claim | None:
         """The oldest open run whose features are all there; no stream waits for another's."""
         for request in engine.persist(partial(self._leases, engine, Leases.waiting)):
-            if features.passed(request):
-                claim: Claim | None = engine.persist(partial(self._leases, engine, Leases.claim, request.run))
+            ends = features.ends(request)
+            if ends is not None:
+                claim: Claim | None = engine.persist(partial(self._leases, engine, Leases.claim, request.run, ends))
                 return claim
         return None
 
@@ -70,9 +71,10 @@ class Runner:
             worker=self._worker,
             attempt=claim.attempt,
             started_at=time.time_ns() // 1000,
+            ends=claim.ends,
         )
         engine.once(f"{request.run}/started/{claim.attempt}", partial(_say, started), claim.traceparent)
-        with _child(request, self._settings) as child:
+        with _child(claim, self._settings) as child:
             threading.Thread(target=self._keep, args=(child, request.run, engine, stop), name="heartbeat", daemon=True).start()
             ended = self._listen(child, claim, engine, begin)
             code = child.wait() if ended else child.poll() or child.wait()
@@ -126,8 +128,12 @@ class Runner:
 
 
 @contextmanager
-def _child(request: RunRequested, settings: Settings) -> Iterator[subprocess.Popen[str]]:
-    task = {"request": request.model_dump(), "settings": settings.model_dump(mode="json", exclude={"postgres"})}
+def _child(claim: Claim, settings: Settings) -> Iterator[subprocess.Popen[str]]:
+    task = {
+        "request": claim.request.model_dump(),
+        "ends": [end.model_dump() for end in claim.ends],
+        "settings": settings.model_dump(mode="json", exclude={"postgres"}),
+    }
     child = subprocess.Popen(
         [sys.executable, "-m", "services.training.fit"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from typing import Any
 
 import psycopg
@@ -11,7 +12,11 @@ import pytest
 
 from services.governance import adapters as governance
 from services.registry import adapters as registry
-from tidemill.bus.control import journal
+from services.training import adapters as training
+from services.training.model import Alert, Window
+from tests.unit.training.synthetic import request
+from tidemill.bus.control import Meta, Transaction, journal
+from tidemill.events.training import PartitionEnd
 
 Database = psycopg.Connection[Any]
 
@@ -42,3 +47,33 @@ def test_governances_requests_and_champions_belong_to_their_stream(database: Dat
     database.execute(query + " VALUES ('q', 't', 'm', 1, 1, 'open', '', '{}', '[]')")
     with pytest.raises(psycopg.errors.UniqueViolation):
         database.execute(query + " VALUES ('z', 't', 'm', 2, 2, 'open', '', '{}', '[]')")
+
+
+def test_an_open_run_ends_where_its_first_attempt_from_now_on_finds_it(database: Database) -> None:
+    journal.migrate(database, training.MIGRATIONS[:1])
+    database.execute(
+        "INSERT INTO runs (run, stream, model, cause_id, at_time, effective_at, request, attempts) VALUES ('r', 's', 'm', 'c', 0, 0, %s, 1)",
+        (request(0).model_dump_json(),),
+    )
+    journal.migrate(database, training.MIGRATIONS)
+    leases, found = training.Leases(Transaction(database, Meta("", 0, 0)), "worker"), []
+    for end in (7, 9):
+        claim = leases.claim("r", [PartitionEnd(partition=1, end=end)])
+        assert claim is not None
+        found.append((claim.attempt, claim.ends))
+        leases.give_up("r", crashed=False)
+    assert found == [(2, [PartitionEnd(partition=1, end=7)]), (3, [PartitionEnd(partition=1, end=7)])]
+
+
+def test_trainings_newest_window_is_that_of_its_shard(database: Database) -> None:
+    journal.migrate(database, training.MIGRATIONS[:1])
+    window = Window("s", "m", 1, 10, 20, 5, 700, None, (Alert("a", "drift"),))
+    database.execute("INSERT INTO windows VALUES ('s', 'm', 0, 20, %s)", (json.dumps(asdict(window)),))
+    journal.migrate(database, training.MIGRATIONS)
+    tx = Transaction(database, Meta("", 0, 0))
+    windows, older, newer = training.WindowTable(tx), replace(window, partition=0, end=15), replace(window, end=30, labels=800)
+    assert windows.newest("s", "m") == [window]
+    for one in (older, newer, window):
+        windows.put(one)
+    assert windows.newest("s", "m") == [newer, older]
+    assert training.RunTable(tx).history("s", "m").begin == 0

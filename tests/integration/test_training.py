@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ import pytest
 from confluent_kafka import Producer
 
 from services.training.adapters import MIGRATIONS
+from services.training.fit.dataset import build
 from services.training.fit.past import read
 from tests.integration.control.begin import begin_here
 from tests.unit.training.synthetic import BEGIN, DAY, MODEL, PER_DAY, past, request
@@ -33,13 +34,22 @@ from tidemill.events.progress import Progress
 from tidemill.events.schema_registry import Registry
 from tidemill.events.spec import Applied
 from tidemill.events.topics import control_topics
-from tidemill.events.training import DatasetBuilt, RetrainRequested, RunCompleted, RunDeclined, RunFailed, RunRequested, RunStarted
+from tidemill.events.training import (
+    DatasetBuilt,
+    PartitionEnd,
+    RetrainRequested,
+    RunCompleted,
+    RunDeclined,
+    RunFailed,
+    RunRequested,
+    RunStarted,
+)
 from tidemill.features.vector import vector_schema
 from tidemill.models.scorer import Scorer
 from tidemill.settings import Settings
 from tidemill.spec import Bundle
 from tidemill.spec import load as load_spec
-from tidemill.store import Store
+from tidemill.store import Store, digest_of
 
 N = 6_000
 SAID = [RunRequested, RunDeclined, RunStarted, DatasetBuilt, RunCompleted, RunFailed]
@@ -89,8 +99,18 @@ class Case:
 
 @pytest.fixture
 def case(stack, stream_name) -> Case:
+    return case_of(stack, stream_name, shards=1)
+
+
+@pytest.fixture
+def two(stack, stream_name) -> Case:
+    """A stream with two shards."""
+    return case_of(stack, stream_name, shards=2)
+
+
+def case_of(stack, stream_name: str, shards: int) -> Case:
     stack.topics(control_topics())
-    stack.stream(stream_name, "departures")
+    stack.stream(stream_name, "departures", shards=shards)
     content = load_spec(FLIGHTS).model_dump(mode="json", by_alias=True, exclude={"ids"})
     content["stream"]["stream"] = stream_name
     content["models"][MODEL]["trigger"] = f"{stream_name}.departure"
@@ -112,9 +132,9 @@ def training(case: Case) -> Iterator[subprocess.Popen[bytes]]:
         child.wait()
 
 
-def values(case: Case) -> list[bytes]:
-    """The features topic: a spec, then vectors with their outcomes, numbered densely."""
-    registry, source = case.registry, past(N)
+def values(case: Case, seed: int = 0) -> list[bytes]:
+    """A partition of the features topic: a spec, then vectors with their outcomes, numbered densely."""
+    registry, source = case.registry, past(N, seed)
     schema = vector_schema(case.bundle, "departure")
     ids = {
         "vector": registry.register(f"{schema['namespace']}.{schema['name']}", schema, "NONE"),
@@ -137,10 +157,10 @@ def values(case: Case) -> list[bytes]:
     ]
 
 
-def produce(case: Case, said: list[bytes]) -> None:
+def produce(case: Case, said: list[bytes], partition: int = 0) -> None:
     producer = Producer(configuration(case.settings, "test"))
     for value in said:
-        producer.produce(f"features.{case.stream}", value, partition=0)
+        producer.produce(f"features.{case.stream}", value, partition=partition)
     assert producer.flush(30) == 0
 
 
@@ -247,7 +267,7 @@ def test_what_is_read_is_what_stands_before_the_cause(case: Case) -> None:
     everything = values(case)
     produce(case, everything[:5_000] + everything[4_000:])
     asked = request(N, stream=case.stream, position=8_001)
-    (found,), roster = read(case.settings, case.registry, asked)
+    (found,), roster = read(case.settings, case.registry, asked, [])
     assert roster.bundle is not None
     assert roster.bundle.digest == case.bundle.digest
     assert len(found.vectors[0]) == 4_001
@@ -260,7 +280,7 @@ def test_a_gap_in_features_is_never_learned_from(case: Case) -> None:
     everything = values(case)
     produce(case, everything[:5_000] + everything[5_001:])
     with pytest.raises(Gap, match="record 5000 is missing"):
-        read(case.settings, case.registry, request(N, stream=case.stream))
+        read(case.settings, case.registry, request(N, stream=case.stream), [])
 
 
 def test_a_run_that_can_never_succeed_fails_and_the_service_goes_on(case: Case) -> None:
@@ -300,6 +320,44 @@ def _until_judged(case: Case) -> None:
     until = time.monotonic() + 60
     while not read_all(case.settings, [Progress], stream=case.stream):
         assert time.monotonic() < until
+
+
+def test_a_run_is_fitted_again_from_the_same_records_though_another_shard_has_grown(two: Case) -> None:
+    others = values(two, seed=1)
+    produce(two, values(two))
+    produce(two, others[:4_000], partition=1)
+    say(two, two.applied(), two.closed(14, 2500, 2 * N - 100))
+    with training(two) as process:
+        two.follow(lambda event: isinstance(event, RunStarted))
+        process.kill()
+    produce(two, others[3_000:8_000], partition=1)
+    with training(two):
+        found = two.follow(is_completed)
+    ends = [PartitionEnd(partition=1, end=4_000)]
+    assert [event.ends for event in found if isinstance(event, RunStarted)] == [ends, ends]
+    (asked,) = [event for event in found if isinstance(event, RunRequested)]
+    (completed,) = [event for event in found if isinstance(event, RunCompleted)]
+    assert completed.dataset == dataset_of(two, asked, ends), "whoever reads what the run's events say has the same rows"
+    assert completed.dataset != dataset_of(two, asked, [PartitionEnd(partition=1, end=8_000)])
+
+
+def test_the_spec_of_a_run_is_that_of_its_causes_shard(two: Case) -> None:
+    produce(two, values(two))
+    content = two.bundle.model_dump(mode="json", by_alias=True)
+    content["models"][MODEL]["training"]["seed"] += 1
+    late = Bundle.model_validate(content)
+    produce(two, values(replace(two, bundle=late), seed=1)[:1_000], partition=1)
+    asked = request(N, stream=two.stream, position=2 * N - 100)
+    found, roster = read(two.settings, two.registry, asked, [PartitionEnd(partition=1, end=1_000)])
+    assert roster.bundle is not None
+    assert roster.bundle.digest == two.bundle.digest != late.digest
+    assert [one.records for one in found] == [2 * N - 99, 1_000]
+
+
+def dataset_of(case: Case, asked: RunRequested, ends: Sequence[PartitionEnd]) -> str:
+    found, roster = read(case.settings, case.registry, asked, ends)
+    assert roster.bundle is not None
+    return digest_of(build(found, roster.bundle, asked).to_parquet())
 
 
 def test_leases_are_taken_over_by_the_next_leader(case: Case) -> None:

@@ -111,6 +111,8 @@ def _class(schema: Schema, base: str, constants: list[str]) -> str:
 
 
 def _literal(value: object) -> str:
+    if isinstance(value, list | dict):
+        return f"{value!r}  # noqa: RUF012 - every instance gets its own"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 

@@ -7,10 +7,18 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from tidemill.events.base import Event
+from tidemill.events.base import Event, Part
 from tidemill.events.paths import Schema, load_schema
 
 CauseKind = Literal["labels", "alert", "schedule", "manual"]
+
+
+class PartitionEnd(Part):
+    """Where a run's reading of a partition ends."""
+
+    partition: int
+    end: int
+    """Sequence number of the first record that the run does not read."""
 
 
 class DatasetBuilt(Event):
@@ -144,3 +152,5 @@ class RunStarted(Event):
     worker: str
     attempt: int
     started_at: int
+    ends: list[PartitionEnd] = []  # noqa: RUF012 - every instance gets its own
+    """Where the features topic's partitions end for this run, but for the cause's: the same in every attempt."""

@@ -1,6 +1,6 @@
 """The runner's child: `python -m services.training.fit`.
 
-Reads {"request", "settings"} as the first line of stdin and says on stdout, a JSON object a line: {"dataset": ...}, then {"completed": ...} or
+Reads {"request", "ends", "settings"} as the first line of stdin and says on stdout, a JSON object a line: {"dataset": ...}, then {"completed": ...} or
 {"failed": {"reason", "detail"}}. It ends when its stdin does: a runner that dies takes its child along.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from services.training.errors import RunFailed
 from tidemill.errors import Transient
-from tidemill.events.training import DatasetBuilt, RunRequested
+from tidemill.events.training import DatasetBuilt, PartitionEnd, RunRequested
 from tidemill.settings import Settings
 from tidemill.telemetry import setup_logs
 
@@ -37,8 +37,9 @@ def main(told: TextIO, tell: TextIO) -> int:
     def built(dataset: DatasetBuilt) -> None:
         said("dataset", dataset.model_dump())
 
+    request, ends = RunRequested.model_validate(task["request"]), [PartitionEnd.model_validate(end) for end in task["ends"]]
     try:
-        said("completed", execute(RunRequested.model_validate(task["request"]), settings, built).model_dump())
+        said("completed", execute(request, ends, settings, built).model_dump())
     except RunFailed as error:
         said("failed", {"reason": error.reason, "detail": error.detail})
     except Transient as error:

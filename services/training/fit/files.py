@@ -37,6 +37,8 @@ class Facts:
     champion: dict[str, float]
     champion_version: int | None
     importance: list[str]
+    others: dict[int, int]
+    """How many records of each other partition than the cause's were read."""
 
 
 def describe(facts: Facts) -> dict[str, bytes]:
@@ -84,7 +86,7 @@ def _lineage(facts: Facts) -> dict[str, Any]:
         "model": request.model,
         "cause": {"kind": request.cause_kind, "id": request.cause_id, "detail": request.cause_detail},
         "requester": request.requester,
-        "log": {"partition": request.partition, "from": dataset.from_position, "to": request.position, "until": request.at_time},
+        "log": _log(facts),
         "dataset": facts.dataset_digest,
         "rows": len(dataset),
         "left_out": dataset.left_out,
@@ -97,6 +99,13 @@ def _lineage(facts: Facts) -> dict[str, Any]:
         "champion_version": facts.champion_version,
         "built_with": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
     }
+
+
+def _log(facts: Facts) -> dict[str, Any]:
+    """What was read: the cause's partition by positions of the log, others by the records that stand first in their features."""
+    request = facts.request
+    said = {"partition": request.partition, "from": facts.dataset.from_position, "to": request.position, "until": request.at_time}
+    return {**said, "others": {str(number): records for number, records in facts.others.items()}} if facts.others else said
 
 
 def _card(facts: Facts) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from tidemill.errors import Refused, Rejected
 from tidemill.events import features, fixed, wire
 from tidemill.events.log import ModelSwitched, SpecAdopted
 from tidemill.events.schema_registry import Registry
-from tidemill.events.training import RunRequested
+from tidemill.events.training import PartitionEnd, RunRequested
 from tidemill.features.vector import vector_schema
 from tidemill.models.rollout import Roster
 from tidemill.settings import Settings
@@ -40,6 +41,8 @@ class Past:
     """Per schema id."""
     outcomes: Rows
     unlabelled: Rows
+    records: int
+    """The partition's first so many records are all that was looked at."""
 
 
 @dataclass
@@ -47,46 +50,50 @@ class Reading:
     """What has been read of one partition: values by schema id, in order."""
 
     partition: int
+    end: int | None
+    """Sequence number at which it ends at the latest; None: at the cause alone."""
     following: int = 0
     """The next sequence number to take."""
-    ended: bool = False
+    count: int = 0
+    """How many records count."""
+    passed: bool = False
+    """Whether a record was met that counts no more."""
     values: dict[int, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     control: list[bytes] = field(default_factory=list)
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing that counts can follow."""
+        return self.passed or (self.end is not None and self.following >= self.end)
 
-def read(settings: Settings, registry: Registry, request: RunRequested) -> tuple[list[Past], Roster]:
-    """All partitions up to the cause, and who serves there.
+
+def read(settings: Settings, registry: Registry, request: RunRequested, ends: Sequence[PartitionEnd]) -> tuple[list[Past], Roster]:
+    """All partitions up to the cause, and who serves there, as the cause's own partition has it: each has its copy of every switch.
 
     Of the cause's own partition it is what stands before its position, and is waited for. Other partitions count up to the cause's
-    time, or to the end that they had when the reading began: a quiet one may never pass the cause.
+    time, but no farther than `ends`: a quiet one may never pass the cause, and must not hold more when it is read again.
     """
     consumer, topic = reader(settings, "training"), f"features.{request.stream}"
     try:
-        readings = [read_partition(consumer, registry, request, topic, *place) for place in watermarks(consumer, topic).items()]
+        begins = [TopicPartition(topic, number, low) for number, (low, _) in sorted(watermarks(consumer, topic).items())]
+        until = {request.partition: None, **{end.partition: end.end for end in ends}}
+        readings = [read_partition(consumer, registry, request, begin, until[begin.partition]) for begin in begins]
     finally:
         consumer.close()
-    roster = _roster(
-        request.stream, [value for reading in readings for value in reading.control], registry, KeyRing.load(settings.trust_dir)
-    )
+    own = next(reading for reading in readings if reading.partition == request.partition)
+    roster = _roster(request.stream, own.control, registry, KeyRing.load(settings.trust_dir))
     return [_arrays(reading, request, roster, registry) for reading in readings], roster
 
 
 def read_partition(
-    consumer: Consumer,
-    registry: Registry,
-    request: RunRequested,
-    topic: str,
-    partition: int,
-    marks: tuple[int, int],
+    consumer: Consumer, registry: Registry, request: RunRequested, begin: TopicPartition, end: int | None
 ) -> Reading:
-    """One partition as `read` takes it; `marks` are its first and its next offset when the reading began."""
-    consumer.assign([TopicPartition(topic, partition, marks[0])])
-    own, (place, end) = partition == request.partition, marks
-    reading = Reading(partition)
-    while not reading.ended and (own or place < end):
+    """One partition as `read` takes it, from its first record on; `end`: as of a Reading."""
+    consumer.assign([begin])
+    reading = Reading(begin.partition, end)
+    while not reading.ended:
         if messages := good(take(consumer, _AT_ONCE, _WAIT)):
             _keep(reading, messages, request, registry)
-            place = (messages[-1].offset() or 0) + 1
     return reading
 
 
@@ -94,15 +101,22 @@ def _keep(reading: Reading, messages: list[Message], request: RunRequested, regi
     values: list[bytes] = list(map(Message.value, messages))  # type: ignore[arg-type]
     where = f"features.{request.stream}[{reading.partition}]"
     heads, places, reading.following = behind_log(values, reading.following, where)
-    own = reading.partition == request.partition
-    beyond = heads["position"] >= request.position if own else heads["stream_time"] >= request.at_time
-    reading.ended = bool(beyond.any())
-    inside = places[: int(np.argmax(beyond))] if reading.ended else places
+    beyond = _beyond(heads, request, reading.end)
+    reading.passed = bool(beyond.any())
+    inside = places[: int(np.argmax(beyond))] if reading.passed else places
     counting = [values[place] for place in inside.tolist()]
+    reading.count += len(counting)
     ids = wire.schema_ids(counting)
     for number in np.unique(ids).tolist():
         into = reading.control if _name(number, registry) in _CONTROL else reading.values[number]
         into += [counting[at] for at in np.flatnonzero(ids == number).tolist()]
+
+
+def _beyond(heads: Rows, request: RunRequested, end: int | None) -> npt.NDArray[np.bool_]:
+    """Which records lie behind the cause, or behind the end."""
+    if end is None:
+        return np.asarray(heads["position"] >= request.position)
+    return np.asarray((heads["stream_time"] >= request.at_time) | (heads["seq"] >= end))
 
 
 def _name(schema_id: int, registry: Registry) -> str:
@@ -128,7 +142,7 @@ def _arrays(reading: Reading, request: RunRequested, roster: Roster, registry: R
     trigger = bundle.models[request.model].trigger_name if bundle and request.model in bundle.models else ""
     name = _full_name(vector_schema(bundle, trigger)) if bundle and trigger else ""
     parts: dict[str, list[Rows]] = defaultdict(list)
-    for number, values in reading.values.items():
+    for number, values in sorted(reading.values.items()):  # not as they came: a batch's size must not show
         kind = _name(number, registry)
         if kind in (name, features.Outcome.full_name(), features.Unlabelled.full_name()):
             parts[kind].append(_rows(values, registry.schema(number)))
@@ -137,6 +151,7 @@ def _arrays(reading: Reading, request: RunRequested, roster: Roster, registry: R
         parts[name],
         _one(parts[features.Outcome.full_name()], features.Outcome),
         _one(parts[features.Unlabelled.full_name()], features.Unlabelled),
+        reading.count,
     )
 
 

@@ -19,7 +19,7 @@ from services.training.fit.files import Facts, describe
 from services.training.fit.past import Past, read
 from services.training.fit.split import Split, split
 from tidemill.events.schema_registry import Registry
-from tidemill.events.training import DatasetBuilt, RunCompleted, RunRequested
+from tidemill.events.training import DatasetBuilt, PartitionEnd, RunCompleted, RunRequested
 from tidemill.models.artifact import ENCODING, MODEL, REFERENCE, REPORT
 from tidemill.models.encode import Encoding, canonical
 from tidemill.models.reference import Reference, importance_order
@@ -47,9 +47,14 @@ class Evaluation:
     report: dict[str, Any]
 
 
-def execute(request: RunRequested, settings: Settings, tell: Callable[[DatasetBuilt], None]) -> RunCompleted:
-    """Do a run; `tell` hears of the dataset as soon as it is in the store. Raises RunFailed, Transient."""
-    past, roster = read(settings, Registry(settings.schema_registry), request)
+def execute(
+    request: RunRequested, ends: Sequence[PartitionEnd], settings: Settings, tell: Callable[[DatasetBuilt], None]
+) -> RunCompleted:
+    """Do a run that reads other partitions up to `ends`; `tell` hears of the dataset as soon as it is in the store.
+
+    Raises RunFailed, Transient.
+    """
+    past, roster = read(settings, Registry(settings.schema_registry), request, ends)
     return fit(request, past, roster, Store(settings.store_url), tell)
 
 
@@ -81,6 +86,7 @@ def fit(
     facts = Facts(
         request, bundle, dataset, digest, encoding, parameters, rounds,
         figures.metrics, figures.baseline, figures.champion, figures.champion_version, names,
+        {one.partition: one.records for one in past if one.partition != request.partition},
     )  # fmt: skip
     files |= describe(facts)
     return _completed(facts, store.put_tree(files), store.put(files[REPORT]))

@@ -42,7 +42,7 @@ def past(number: int, seed: int = 0) -> Past:
             vectors[name] = _column(vectors.dtype[name], name, number, chance)
     odds = 2 * np.nan_to_num(vectors["event__dep_delay"]) + np.nan_to_num(vectors["weather_now__wind__3h"]) ** 2 - 1.5
     labels = (chance.random(number) < 1 / (1 + np.exp(-odds))).astype(np.float64)
-    return Past(0, [vectors], _outcomes(vectors, labels), _unlabelled(vectors))
+    return Past(0, [vectors], _outcomes(vectors, labels), _unlabelled(vectors), 2 * number)
 
 
 def request(number: int, **over: Any) -> RunRequested:

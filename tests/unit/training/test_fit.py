@@ -102,6 +102,14 @@ def test_the_describing_files_say_where_it_comes_from(files, done) -> None:
     assert f"| this version | {done.metrics['log_loss']:.4f} |" in card
 
 
+def test_where_other_partitions_were_read_the_lineage_tells_how_far(store) -> None:
+    both = [past(N), replace(past(N, seed=1), partition=1, records=2 * N - 5)]
+    done = fit(request(N), both, roster(), store, lambda built: None)
+    assert json.loads(store.get_tree(done.artifact)["lineage.json"])["log"] == {
+        "partition": 0, "from": 0, "to": 2 * N, "until": request(N).at_time, "others": {"1": 2 * N - 5},
+    }  # fmt: skip
+
+
 def test_mlflow_would_find_trees_that_xgboost_loads(files) -> None:
     described = yaml.safe_load(files["MLmodel"])
     flavour = described["flavors"]["xgboost"]

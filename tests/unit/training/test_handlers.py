@@ -27,7 +27,7 @@ class Memory:
     """All ports, in memory."""
 
     specs_: dict[str, Bundle] = field(default_factory=dict)
-    window: Window | None = None
+    windows: dict[int, Window] = field(default_factory=dict)
     told: History = field(default_factory=History)
     traces: list[str | None] = field(default_factory=list)
 
@@ -36,12 +36,13 @@ class Memory:
 
     def put(self, what: str | Window, content: str = "") -> None:
         if isinstance(what, Window):
-            self.window, self.told = what, replace(self.told, begin=self.told.begin or what.start)
+            self.windows[what.partition] = max(self.windows.get(what.partition, what), what, key=lambda window: window.end)
+            self.told = replace(self.told, begin=self.told.begin or what.start)
         else:
             self.specs_[what] = Bundle.from_json(content)
 
-    def newest(self, stream: str, model: str) -> Window | None:
-        return self.window
+    def newest(self, stream: str, model: str) -> list[Window]:
+        return sorted(self.windows.values(), key=lambda window: -window.end)
 
     def history(self, stream: str, model: str) -> History:
         return self.told
@@ -71,10 +72,10 @@ def memory() -> Memory:
 
 
 def closed(
-    day: int, labels: int = 0, *alerts: WindowAlert, champion: int | None = None, model: str = "late-arrival"
+    day: int, labels: int = 0, *alerts: WindowAlert, champion: int | None = None, model: str = "late-arrival", shard: int = 0
 ) -> WindowClosed:
     return WindowClosed(
-        stream="flights", model=model, partition=0, window_start=(day - 1) * DAY, window_end=day * DAY, position=day * 100,
+        stream="flights", model=model, partition=shard, window_start=(day - 1) * DAY, window_end=day * DAY, position=day * 100,
         champion=champion, predictions=0, scored=0, outcomes=0, outcomes_total=labels, unlabelled=0, score_quantiles=[],
         metrics={}, shadow_metrics={}, psi={}, missing={}, alerts=list(alerts), ended=False,
     )  # fmt: skip
@@ -84,8 +85,8 @@ def request(model: str = "late-arrival") -> RetrainRequested:
     return RetrainRequested(stream="flights", model=model, requester="ann", reason="new aircraft")
 
 
-def drift(state: str = "active") -> WindowAlert:
-    return WindowAlert.model_validate({"id": "drift-1", "name": "drift", "severity": "warning", "state": state})
+def drift(state: str = "active", alert: str = "drift-1") -> WindowAlert:
+    return WindowAlert.model_validate({"id": alert, "name": "drift", "severity": "warning", "state": state})
 
 
 def test_a_quiet_window_is_judged_and_said_to_be(memory: Memory) -> None:
@@ -103,6 +104,46 @@ def test_enough_labels_request_a_run_and_hold_the_replay(memory: Memory) -> None
     assert isinstance(progress, ToStream)
     assert (progress.event.run, progress.event.hold) == (request.run, request.effective_at)  # type: ignore[attr-defined]
     assert memory.traces == ["00-trace"]
+
+
+def test_the_labels_of_two_shards_request_one_run_at_the_window_that_brought_the_last(memory: Memory) -> None:
+    assert len(handlers.on_window_closed(closed(19, 12_000), memory.ports())) == 1
+    asked, progress = handlers.on_window_closed(closed(20, 8_000, shard=1), memory.ports())
+    assert isinstance(asked, RunRequested)
+    assert (asked.cause_kind, asked.cause_detail) == ("labels", "20000 labels")
+    assert (asked.partition, asked.position, asked.at_time) == (1, 2000, 20 * DAY)
+    assert isinstance(progress, ToStream)
+    assert progress.partition == 1
+    assert len(handlers.on_window_closed(closed(20, 12_500), memory.ports())) == 1
+
+
+def test_a_shards_labels_count_once_whatever_its_windows(memory: Memory) -> None:
+    for day in (18, 19, 20):
+        assert len(handlers.on_window_closed(closed(day, 9_000), memory.ports())) == 1
+    assert len(handlers.on_window_closed(closed(20, 10_999, shard=1), memory.ports())) == 1
+    assert len(handlers.on_window_closed(closed(21, 11_000, shard=1), memory.ports())) == 2
+
+
+def test_a_schedule_gives_one_run_whichever_shard_reaches_it(memory: Memory) -> None:
+    first = handlers.on_window_closed(closed(20, 20_000), memory.ports())[0]
+    assert isinstance(first, RunRequested)
+    memory.close(first.run, "completed")
+    kinds = [
+        [getattr(said, "cause_kind", "") for said in handlers.on_window_closed(closed(50, champion=1, shard=shard), memory.ports())]
+        for shard in (1, 0)
+    ]
+    assert kinds == [["schedule", ""], [""]]
+
+
+def test_the_cool_down_is_the_streams_and_not_the_shards(memory: Memory) -> None:
+    first = handlers.on_window_closed(closed(20, 20_000), memory.ports())[0]
+    assert isinstance(first, RunRequested)
+    memory.close(first.run, "completed")
+    (declined, _) = handlers.on_window_closed(closed(22, 0, drift(), champion=1, shard=1), memory.ports())
+    assert isinstance(declined, RunDeclined)
+    assert declined.reason.startswith("cool-down")
+    (behind, _) = handlers.on_window_closed(closed(19, 0, drift("raised", "drift-2"), champion=1, shard=1), memory.ports())
+    assert isinstance(behind, RunDeclined), "a shard that is late is no way around it"
 
 
 def test_an_alert_that_is_cleared_is_no_cause(memory: Memory) -> None:

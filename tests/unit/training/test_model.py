@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from services.training.model import Alert, Asked, Cause, History, Window, judge, manual, run_id
+from services.training.model import Alert, Asked, Cause, History, Window, across, judge, manual, run_id
 from tidemill.spec.model import Retrain
 
 DAY = 86_400_000_000
@@ -46,6 +48,25 @@ def test_where_the_first_model_never_served_twice_the_labels_are_another_cause()
     history = History((asked(4),), frozenset([first.id]))
     assert judge(POLICY, window(12, 1999, champion=None), history).run is None
     assert cause(judge(POLICY, window(13, 2000, champion=None), history)) == ("labels", "2000 labels")
+
+
+def test_labels_are_those_of_all_shards_in_their_newest_windows() -> None:
+    mine, other = window(4, 600, champion=None), replace(window(3, 399, champion=None), partition=1)
+    assert judge(POLICY, across(mine, [mine, other]), History()).run is None
+    grown = replace(window(4, 400, champion=None), partition=1)
+    found = across(grown, [mine, grown])
+    assert cause(judge(POLICY, found, History())) == ("labels", "1000 labels")
+    assert (found.partition, found.position) == (grown.partition, grown.position)
+
+
+def test_a_shard_that_has_not_met_the_switch_yet_asks_for_no_first_model() -> None:
+    late, ahead = replace(window(8, 1000, champion=None), partition=1), window(9, 1000, champion=1)
+    assert judge(POLICY, across(late, [ahead, late]), History()).run is None
+
+
+def test_after_a_champion_was_revoked_a_quiet_shard_that_knew_it_holds_nothing_up() -> None:
+    quiet, ahead = replace(window(8, 1000, champion=1), partition=1), window(9, 1000, champion=None)
+    assert cause(judge(POLICY, across(ahead, [ahead, quiet]), History())) == ("labels", "2000 labels")
 
 
 @pytest.mark.parametrize("alert", [DRIFT, PERFORMANCE])
@@ -103,6 +124,12 @@ def test_the_budget_counts_requests_in_its_stretch_of_event_time() -> None:
     history = History((asked(1), asked(10), asked(20)))
     assert judge(POLICY, window(30, 0, DRIFT), history).declined[0][1] == "budget of 3 in 30d is spent"
     assert judge(POLICY, window(31, 0, DRIFT), history).run is not None
+
+
+def test_the_budget_is_the_streams_and_not_the_shards() -> None:
+    history = History((asked(1), asked(10), asked(20)))
+    other = replace(window(30, 0, DRIFT), partition=1)
+    assert judge(POLICY, other, history).declined[0][1] == "budget of 3 in 30d is spent"
 
 
 def test_one_run_is_open_at_a_time_also_by_event_time() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 import os
 import random
 import signal
@@ -103,6 +104,12 @@ class Site:
         """One command."""
         command = [sys.executable, "-m", "tidemill.cli.main", *words, "--data-dir", str(self.data)]
         subprocess.run(command, env={**os.environ, **(environment or {})}, check=True, stdout=subprocess.DEVNULL)
+
+    def status(self) -> dict[str, Any]:
+        """What `tidemill status` says of each service."""
+        command = [sys.executable, "-m", "tidemill.cli.main", "status", "--output", "json", "--data-dir", str(self.data)]
+        found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["services"]
+        return found
 
     def kill(self, name: str) -> None:
         """Kill -9 the next life of a service or server, as soon as there is one."""

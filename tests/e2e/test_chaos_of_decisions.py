@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -110,8 +109,7 @@ def approver(site: Site) -> Iterator[None]:
 
 
 def all_at_rest(site: Site) -> bool:
-    command = [sys.executable, "-m", "tidemill.cli.main", "status", "--output", "json", "--data-dir", str(site.data)]
-    said = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["services"]
+    said = site.status()
     return len(said) == 7 and all((one["state"], one["lag"]) == ("ready", 0) for one in said.values())
 
 

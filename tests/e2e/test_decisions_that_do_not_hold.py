@@ -20,12 +20,14 @@ from tests.e2e.chaos_site import APPROVER, DAY, GROUP, MODEL, Ends, Site, until
 from tests.e2e.test_chaos_of_decisions import sooner
 from tests.unit.ingest.orders import prepared
 from tidemill.bus.control_client import Heard, Publisher, read_all
-from tidemill.events import log_header
+from tidemill.bus.producer import gapless
+from tidemill.events import log_header, wire
 from tidemill.events.base import Event
 from tidemill.events.columnar import Decoder
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.governance import ApprovalDecided, ApprovalRequested, DecisionSubmitted, GateFailed, RolloutOrdered
 from tidemill.events.ingest import SwitchAppended, SwitchRefused
+from tidemill.events.log import ModelSwitched
 from tidemill.events.predictions import Prediction
 from tidemill.feed.session import Session
 from tidemill.settings import Settings
@@ -214,6 +216,33 @@ def test_then_a_decision_that_holds_is_followed_and_the_chain_remembers_only_tho
     links = [json.loads(line) for line in chain.read_text().splitlines()]
     signers = [json.loads(link["detail"])["approver"] for link in links if link["kind"] == "decision-signed"]
     assert signers == [APPROVER, APPROVER]
+
+
+def test_a_switch_forged_in_the_log_itself_is_ignored_counted_and_told(scene: Scene) -> None:
+    """Nobody feeds the stream after this: the forger has used numbers of the log's writer."""
+    settings, forged = scene.settings, scene.envelope(ATTACKS[0])
+    rows, messages = audit.valid(audit.messages_of(settings, f"log.{STREAM}"))
+    genuine = [messages[at].value() or b"" for at in np.flatnonzero(rows["kind"] == log_header.MODEL_SWITCHED).tolist()]
+    append(settings, rows[-1], [genuine[0], switched(genuine[1], rollout=9, envelopes=[forged])])
+    wanted = {"flights": {"old-rollout": 1, "unknown-approver": 1}}
+    until(lambda: scene.site.status()["serving"]["switches_ignored"] == wanted, "that serving says it")
+    assert switches(settings) == 4
+
+
+def append(settings: Settings, newest: np.void, values: list[bytes]) -> None:
+    """Control records behind the newest one of the log, as if its writer had written them."""
+    heads = np.full(len(values), newest)
+    heads["kind"], heads["source"], heads["raw_offset"] = log_header.MODEL_SWITCHED, log_header.CONTROL, -1
+    heads["seq"] += np.arange(1, len(values) + 1)
+    sender = gapless(settings, "forger")
+    sender.send(f"log.{STREAM}", 0, [None] * len(values), values, [[(log_header.HEADER, head.tobytes())] for head in heads])
+    assert sender.flush(30)
+
+
+def switched(value: bytes, **lies: Any) -> bytes:
+    """A switch of the log that says some things otherwise."""
+    said = wire.decode_datum(value[5:], wire.parsed(ModelSwitched))
+    return value[:5] + wire.datum(ModelSwitched.model_validate(said | lies))
 
 
 def dead(settings: Settings) -> list[DeadLetter]:

@@ -6,9 +6,11 @@ import heapq
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -135,6 +137,17 @@ class Site:
         """The end of each log, shown where the test failed."""
         for file in sorted((self.data / "logs").glob("*.log")):
             tell(f"---- {file.name}\n{file.read_text(errors='replace')[-3_000:]}")
+
+
+@contextmanager
+def new_site() -> Iterator[Site]:
+    """A site in a directory that is removed afterwards."""
+    home = Path(tempfile.mkdtemp(prefix="tidemill-chaos-"))
+    home.chmod(0o755)  # PostgreSQL may run as a user of its own
+    try:
+        yield Site(home)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 class Feed:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,16 +40,6 @@ STEPS: tuple[type[Event], ...] = (
 FEW = (VersionRegistered, ApprovalDecided)
 """The small form of it."""
 DAYS = 10
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    home = Path(tempfile.mkdtemp(prefix="tidemill-chaos-"))
-    home.chmod(0o755)  # PostgreSQL may run as a user of its own
-    try:
-        yield Site(home)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.mark.parametrize("steps", [pytest.param(STEPS, marks=pytest.mark.chaos, id="every"), pytest.param(FEW, id="few")])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +14,7 @@ import pytest
 import yaml
 
 from tests.e2e import chaos_audit as audit
-from tests.e2e.chaos_site import APPROVER, DAY, GROUP, MODEL, Ends, Site, until
+from tests.e2e.chaos_site import APPROVER, DAY, GROUP, MODEL, Ends, Site, new_site, until
 from tests.e2e.test_chaos_of_decisions import sooner
 from tests.unit.ingest.orders import prepared
 from tidemill.bus.control_client import Heard, Publisher, read_all
@@ -116,14 +114,11 @@ def said(settings: Settings, kind: type[E], **about: Any) -> list[E]:
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
-    home = Path(tempfile.mkdtemp(prefix="tidemill-decisions-"))
-    home.chmod(0o755)  # PostgreSQL may run as a user of its own
-    site = Site(home)
-    for name in (AUTHOR, REQUESTER):
-        keys.generate(name, home / "private", home / "trust" / GROUP)
-    keys.generate(STRANGER, home / "private", home / "elsewhere")
-    folder = two_models(sooner(home / "flights"))
-    try:
+    with new_site() as site:
+        for name in (AUTHOR, REQUESTER):
+            keys.generate(name, site.home / "private", site.home / "trust" / GROUP)
+        keys.generate(STRANGER, site.home / "private", site.home / "elsewhere")
+        folder = two_models(sooner(site.home / "flights"))
         with site.up() as settings:
             site.tidemill("apply", str(folder), "--author", AUTHOR)
             session = Session(settings, folder, [ApprovalRequested])
@@ -133,8 +128,6 @@ def scene() -> Iterator[Scene]:
             (asked,) = until(lambda: said(settings, ApprovalRequested, version=2), "that people are asked about version 2")
             yield Scene(site, settings, session, departures, first, asked)
             session.close()
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def two_models(folder: Path) -> Path:

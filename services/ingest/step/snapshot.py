@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 from copy import deepcopy
-from functools import cache
-from hashlib import sha256
 from typing import Any
 
 from services.ingest import model
 from services.ingest.model import Lane, State, Switched
-from services.ingest.step import append, ids, kernels
+from services.ingest.step import ids
 from tidemill.bus.fold import Snapshot
+from tidemill.code import code_digest
 from tidemill.events.log import ModelSwitched
 from tidemill.spec import Bundle
+
+CODE = ("services.ingest.model", "services.ingest.step")
+"""What decides a state, and how it is written down."""
 
 _PLAIN = ("stream", "shard", "writer", "seq", "offset", "time", "known", "newest", "promised", "replaying")
 
@@ -43,7 +44,6 @@ def load(snapshot: Snapshot) -> State:
     )
 
 
-@cache
 def code() -> str:
     """The digest of what makes a state: a snapshot of other code is not used."""
-    return "sha256:" + sha256("".join(map(inspect.getsource, (model, append, ids, kernels))).encode()).hexdigest()
+    return code_digest(*CODE)

@@ -185,16 +185,15 @@ class State:
     """The adopted spec."""
 
 
+ENTRY: Final = np.dtype([("key", "<u8"), ("content", "<u8"), ("time", "<i8"), ("offset", "<i8")])
+"""An accepted event: hashes of its id and of its value, the stream time at which it was accepted, its place in the log."""
+
+
 @dataclass
 class Ids:
     """The accepted ids of the `dedupe` horizon: a ring in log order, and an open-addressed table into it."""
 
-    key: U64 = field(default_factory=lambda: np.zeros(1024, np.uint64))
-    content: U64 = field(default_factory=lambda: np.zeros(1024, np.uint64))
-    time: I64 = field(default_factory=lambda: np.zeros(1024, np.int64))
-    """Stream time at which each was accepted."""
-    offset: I64 = field(default_factory=lambda: np.zeros(1024, np.int64))
-    """Its place in the log."""
+    ring: npt.NDArray[np.void] = field(default_factory=lambda: np.zeros(1024, ENTRY))
     slots: I64 = field(default_factory=lambda: np.zeros(4096, np.int64))
     """0, or one more than the ring index (counted from the beginning of time)."""
     span: I64 = field(default_factory=lambda: np.zeros(2, np.int64))

@@ -12,6 +12,7 @@ from services.serving.model import State
 from services.serving.scorers import Scorers
 from services.serving.step import PREDICTIONS, SHADOWS, step, turned, turning
 from tidemill.bus.fold import Batch, Input, OutputTopic, Rows, Snapshot
+from tidemill.bus.metrics import SWITCHES_IGNORED
 from tidemill.errors import Refused, Rejected
 from tidemill.events import wire
 from tidemill.models.kinds import Kind
@@ -58,12 +59,18 @@ class Serving:
         for number in np.unique(ids).tolist():
             if number >= 0 and number not in self._kinds:
                 self._kinds[number] = Kind.of(self._schemas.schema(number))
-        roster, names = state.roster, turning(ids, self._kinds)
+        roster, names, ignored = state.roster, turning(ids, self._kinds), list[tuple[int, Refused]]()
         scorers = self._load(roster)
         for at in np.flatnonzero(np.isin(ids, list(names))).tolist():
-            roster = self._turned(roster, names[int(ids[at])], batch, at)
+            try:
+                roster = turned(roster, names[int(ids[at])], batch, at, self._ring)
+            except Refused as error:
+                ignored.append((at, error))
+                continue
             scorers |= self._load(roster)
         state.scorers = scorers
+        for at, why in ignored:  # only now: had anything been away until here, the same batch would come again
+            _tell_ignored(batch, at, why)
 
     def step(self, state: State, batch: Batch) -> tuple[State, list[Rows]]:
         """See `step`."""
@@ -81,17 +88,15 @@ class Serving:
         """The state of `dump`."""
         return State(Roster.from_json(snapshot.meta["roster"]), dict(snapshot.meta["seqs"]))
 
-    def _turned(self, roster: Roster, name: str, batch: Batch, at: int) -> Roster:
-        """The roster behind a control record. A switch that does not hold is ignored by the step, and said here."""
-        try:
-            return turned(roster, name, batch, at, self._ring)
-        except Refused as error:
-            place = {"stream": batch.stream, "partition": batch.partition, "offset": int(batch.offsets[at])}
-            logger.error("switch ignored", extra=place | {"reason": error.reason, "why": error.message})
-            return roster
-
     def _load(self, roster: Roster) -> dict[str, Scorer]:
         try:
             return {artifact: self._scorers.load(artifact) for artifact in roster.artifacts()}
         except Rejected as error:  # approved, but damaged: nothing may be served by it, and nothing be skipped
             raise RuntimeError(f"a version of {roster.stream} that is to serve cannot be loaded: {error}") from error
+
+
+def _tell_ignored(batch: Batch, at: int, why: Refused) -> None:
+    """Say, for people, that a switch does not hold; the step passes over it."""
+    SWITCHES_IGNORED.labels(batch.stream, why.reason).inc()
+    place = {"stream": batch.stream, "partition": batch.partition, "offset": int(batch.offsets[at])}
+    logger.error("switch ignored", extra=place | {"reason": why.reason, "why": why.message})

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import heapq
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -104,6 +107,12 @@ class Site:
         command = [sys.executable, "-m", "tidemill.cli.main", *words, "--data-dir", str(self.data)]
         subprocess.run(command, env={**os.environ, **(environment or {})}, check=True, stdout=subprocess.DEVNULL)
 
+    def status(self) -> dict[str, Any]:
+        """What `tidemill status` says of each service."""
+        command = [sys.executable, "-m", "tidemill.cli.main", "status", "--output", "json", "--data-dir", str(self.data)]
+        found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["services"]
+        return found
+
     def kill(self, name: str) -> None:
         """Kill -9 the next life of a service or server, as soon as there is one."""
         process = until(lambda: self._alive(name), f"a life of {name}")
@@ -128,6 +137,17 @@ class Site:
         """The end of each log, shown where the test failed."""
         for file in sorted((self.data / "logs").glob("*.log")):
             tell(f"---- {file.name}\n{file.read_text(errors='replace')[-3_000:]}")
+
+
+@contextmanager
+def new_site() -> Iterator[Site]:
+    """A site in a directory that is removed afterwards."""
+    home = Path(tempfile.mkdtemp(prefix="tidemill-chaos-"))
+    home.chmod(0o755)  # PostgreSQL may run as a user of its own
+    try:
+        yield Site(home)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 class Feed:

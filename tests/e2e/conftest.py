@@ -1,4 +1,4 @@
-"""One demonstration for all stories of a session: the flights until the end of January, with a first model in service."""
+"""One demonstration for all stories of a session: the flights until the end of January, with a first model in service; and sites."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.chaos_site import Site, new_site
 from tests.e2e.demo_site import Demo
 
 UNTIL = "2013-01-30"
@@ -38,3 +39,10 @@ def demo() -> Iterator[Demo]:
     finally:
         shown.tidemill("down")
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A place for a stack whose processes may be killed."""
+    with new_site() as made:
+        yield made

@@ -6,12 +6,8 @@
 from __future__ import annotations
 
 import random
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,16 +46,6 @@ class Campaign:
         chance.shuffle(names)
         kills = zip(sorted(chance.sample(range(self.events // 10, self.events), len(names))), names, strict=True)
         return sorted([*kills, *([(self.events // 2, STACK)] if self.restart else [])])
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    home = Path(tempfile.mkdtemp(prefix="tidemill-chaos-"))
-    home.chmod(0o755)  # PostgreSQL may run as a user of its own
-    try:
-        yield Site(home)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def test_one_kill_each_and_a_second_up_change_nothing_of_what_comes_out(site: Site) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,16 +40,6 @@ STEPS: tuple[type[Event], ...] = (
 FEW = (VersionRegistered, ApprovalDecided)
 """The small form of it."""
 DAYS = 10
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    home = Path(tempfile.mkdtemp(prefix="tidemill-chaos-"))
-    home.chmod(0o755)  # PostgreSQL may run as a user of its own
-    try:
-        yield Site(home)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.mark.parametrize("steps", [pytest.param(STEPS, marks=pytest.mark.chaos, id="every"), pytest.param(FEW, id="few")])
@@ -110,8 +98,7 @@ def approver(site: Site) -> Iterator[None]:
 
 
 def all_at_rest(site: Site) -> bool:
-    command = [sys.executable, "-m", "tidemill.cli.main", "status", "--output", "json", "--data-dir", str(site.data)]
-    said = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["services"]
+    said = site.status()
     return len(said) == 7 and all((one["state"], one["lag"]) == ("ready", 0) for one in said.values())
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,16 +14,18 @@ import pytest
 import yaml
 
 from tests.e2e import chaos_audit as audit
-from tests.e2e.chaos_site import APPROVER, DAY, GROUP, MODEL, Ends, Site, until
+from tests.e2e.chaos_site import APPROVER, DAY, GROUP, MODEL, Ends, Site, new_site, until
 from tests.e2e.test_chaos_of_decisions import sooner
 from tests.unit.ingest.orders import prepared
 from tidemill.bus.control_client import Heard, Publisher, read_all
-from tidemill.events import log_header
+from tidemill.bus.producer import gapless
+from tidemill.events import log_header, wire
 from tidemill.events.base import Event
 from tidemill.events.columnar import Decoder
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.governance import ApprovalDecided, ApprovalRequested, DecisionSubmitted, GateFailed, RolloutOrdered
 from tidemill.events.ingest import SwitchAppended, SwitchRefused
+from tidemill.events.log import ModelSwitched
 from tidemill.events.predictions import Prediction
 from tidemill.feed.session import Session
 from tidemill.settings import Settings
@@ -114,14 +114,11 @@ def said(settings: Settings, kind: type[E], **about: Any) -> list[E]:
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
-    home = Path(tempfile.mkdtemp(prefix="tidemill-decisions-"))
-    home.chmod(0o755)  # PostgreSQL may run as a user of its own
-    site = Site(home)
-    for name in (AUTHOR, REQUESTER):
-        keys.generate(name, home / "private", home / "trust" / GROUP)
-    keys.generate(STRANGER, home / "private", home / "elsewhere")
-    folder = two_models(sooner(home / "flights"))
-    try:
+    with new_site() as site:
+        for name in (AUTHOR, REQUESTER):
+            keys.generate(name, site.home / "private", site.home / "trust" / GROUP)
+        keys.generate(STRANGER, site.home / "private", site.home / "elsewhere")
+        folder = two_models(sooner(site.home / "flights"))
         with site.up() as settings:
             site.tidemill("apply", str(folder), "--author", AUTHOR)
             session = Session(settings, folder, [ApprovalRequested])
@@ -131,8 +128,6 @@ def scene() -> Iterator[Scene]:
             (asked,) = until(lambda: said(settings, ApprovalRequested, version=2), "that people are asked about version 2")
             yield Scene(site, settings, session, departures, first, asked)
             session.close()
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def two_models(folder: Path) -> Path:
@@ -214,6 +209,33 @@ def test_then_a_decision_that_holds_is_followed_and_the_chain_remembers_only_tho
     links = [json.loads(line) for line in chain.read_text().splitlines()]
     signers = [json.loads(link["detail"])["approver"] for link in links if link["kind"] == "decision-signed"]
     assert signers == [APPROVER, APPROVER]
+
+
+def test_a_switch_forged_in_the_log_itself_is_ignored_counted_and_told(scene: Scene) -> None:
+    """Nobody feeds the stream after this: the forger has used numbers of the log's writer."""
+    settings, forged = scene.settings, scene.envelope(ATTACKS[0])
+    rows, messages = audit.valid(audit.messages_of(settings, f"log.{STREAM}"))
+    genuine = [messages[at].value() or b"" for at in np.flatnonzero(rows["kind"] == log_header.MODEL_SWITCHED).tolist()]
+    append(settings, rows[-1], [genuine[0], switched(genuine[1], rollout=9, envelopes=[forged])])
+    wanted = {"flights": {"old-rollout": 1, "unknown-approver": 1}}
+    until(lambda: scene.site.status()["serving"]["switches_ignored"] == wanted, "that serving says it")
+    assert switches(settings) == 4
+
+
+def append(settings: Settings, newest: np.void, values: list[bytes]) -> None:
+    """Control records behind the newest one of the log, as if its writer had written them."""
+    heads = np.full(len(values), newest)
+    heads["kind"], heads["source"], heads["raw_offset"] = log_header.MODEL_SWITCHED, log_header.CONTROL, -1
+    heads["seq"] += np.arange(1, len(values) + 1)
+    sender = gapless(settings, "forger")
+    sender.send(f"log.{STREAM}", 0, [None] * len(values), values, [[(log_header.HEADER, head.tobytes())] for head in heads])
+    assert sender.flush(30)
+
+
+def switched(value: bytes, **lies: Any) -> bytes:
+    """A switch of the log that says some things otherwise."""
+    said = wire.decode_datum(value[5:], wire.parsed(ModelSwitched))
+    return value[:5] + wire.datum(ModelSwitched.model_validate(said | lies))
 
 
 def dead(settings: Settings) -> list[DeadLetter]:

@@ -32,4 +32,7 @@ BATCH: Final = Histogram("tidemill_batch_records", "Records in one step", bucket
 SNAPSHOT: Final = Histogram("tidemill_snapshot_seconds", "Writing of one snapshot", buckets=_FAST)
 SNAPSHOT_BYTES: Final = Gauge("tidemill_snapshot_bytes", "Size of the newest snapshot", ["stream", "partition"])
 IGNORED: Final = Counter("tidemill_snapshots_ignored", "Snapshots that were not used at a start", ["reason"])
+SWITCHES_IGNORED: Final = Counter(
+    "tidemill_switches_ignored", "Switches in the log that serving ignores, because they do not hold", ["stream", "reason"]
+)
 RETRIES: Final = Counter("tidemill_retries", "Attempts that were put off because something was away")

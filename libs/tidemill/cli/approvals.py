@@ -101,13 +101,18 @@ def keygen(
 
 @app.command()
 def watch(
-    reason: Reason, key: Key, name: As, group: Annotated[str, typer.Option(help="Your group.")], data_dir: DataDir = None
+    reason: Reason,
+    key: Key,
+    name: As,
+    group: Annotated[str, typer.Option(help="Your group.")],
+    place: Annotated[int, typer.Option(min=1, help="Your place among its signers: sign only what needs so many.")] = 1,
+    data_dir: DataDir = None,
 ) -> None:
     """Approve every request of a group as it comes, until stopped. For demonstrations: it reads nothing but the gates."""
     settings = connected(data_dir)
     private = keys.load_private(key)
     with Publisher(settings, "cli") as publisher:
-        for heard, request in _requests(settings, group):
+        for heard, request in _requests(settings, group, place):
             submitted = _signed(request.approval, request.statement, "approve", reason, dsse_key=private, name=name)
             publisher.publish(submitted, cause=heard.envelope.id, traceparent=heard.envelope.traceparent)
             typer.echo(f"{name} signed version {request.version} of {request.model} ({request.approval})")
@@ -156,8 +161,8 @@ def _outcome(settings: Settings, follower: Follower, approval: str, name: str, p
     raise Refused("no-answer", f"governance said nothing about {approval} for {patience:.0f} s; look at `tidemill logs governance`")
 
 
-def _requests(settings: Settings, group: str) -> Iterator[tuple[Heard, ApprovalRequested]]:
-    """Open requests of a group, those that are there first, each once."""
+def _requests(settings: Settings, group: str, place: int) -> Iterator[tuple[Heard, ApprovalRequested]]:
+    """Open requests of a group that need at least `place` approvers, those that are there first, each once."""
     done: set[str] = set()
     with Follower(settings, [ApprovalRequested, ApprovalDecided], "begin") as follower:
         while True:
@@ -165,7 +170,9 @@ def _requests(settings: Settings, group: str) -> Iterator[tuple[Heard, ApprovalR
             done |= {one.event.approval for one in heard if isinstance(one.event, ApprovalDecided)}
             for one in heard:
                 event = one.event
-                if isinstance(event, ApprovalRequested) and event.group == group and event.approval not in done:
+                if not isinstance(event, ApprovalRequested) or event.approval in done:
+                    continue
+                if event.group == group and event.required >= place:
                     done.add(event.approval)
                     yield one, event
 

@@ -159,18 +159,22 @@ def _is_ready(data_dir: Path, pid: int) -> bool:
 
 
 def _service(running: Running) -> dict[str, Any]:
-    """State, pid, lag and URL of one service, as it says itself."""
-    said: dict[str, Any] = {"state": "down", "pid": running.pid, "lag": None, "url": running.url, "restarts": running.restarts}
+    """State, pid, lag and URL of one service, and the switches that it ignored, as it says itself."""
+    said = {"state": "down", "pid": running.pid, "lag": None, "url": running.url, "restarts": running.restarts}
     if running.process() is None:
-        return said
+        return said | {"switches_ignored": {}}
+    return said | _readiness(running) | {"switches_ignored": _switches_ignored(running)}
+
+
+def _readiness(running: Running) -> dict[str, Any]:
     try:
         with urllib.request.urlopen(f"{running.url}/health/ready", timeout=3) as answer:  # noqa: S310 - our own loopback address
-            return said | _of_itself(answer)
+            return _of_itself(answer)
     except urllib.error.HTTPError as error:
         with error:
-            return said | {"state": "not ready"} | _of_itself(error)
+            return {"state": "not ready"} | _of_itself(error)
     except (urllib.error.URLError, OSError):
-        return said | {"state": "starting"}
+        return {"state": "starting"}
 
 
 def _of_itself(answer: IO[bytes]) -> dict[str, Any]:
@@ -181,12 +185,34 @@ def _of_itself(answer: IO[bytes]) -> dict[str, Any]:
         return {}
 
 
+def _switches_ignored(running: Running) -> dict[str, dict[str, int]]:
+    """How many since the service started, by stream and reason; empty where it does not say."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    from tidemill.bus.metrics import SWITCHES_IGNORED
+
+    try:
+        with urllib.request.urlopen(f"{running.url}/metrics", timeout=3) as answer:  # noqa: S310 - our own loopback address
+            families = list(text_string_to_metric_families(answer.read().decode()))
+    except (OSError, ValueError):
+        return {}
+    (name,) = (family.name for family in SWITCHES_IGNORED.describe())
+    found: dict[str, dict[str, int]] = {}
+    for sample in (sample for family in families if family.name == name for sample in family.samples):
+        found.setdefault(sample.labels["stream"], {})[sample.labels["reason"]] = int(sample.value)
+    return found
+
+
 def _print_status(state: State, services: dict[str, dict[str, Any]]) -> None:
     console = Console()
     for name, value in (("kafka", state.kafka), ("schema registry", state.schema_registry), ("phase", state.phase)):
         console.print(f"{name:16} {value}")
     keys = ("state", "pid", "lag", "url")
     tables.show(("service", *keys), ([name, *(service[key] for key in keys)] for name, service in services.items()), console)
+    for name, service in services.items():
+        for stream, reasons in service["switches_ignored"].items():
+            counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+            typer.echo(f"{name} ignored switches in the log of {stream} that do not hold: {counts}; see `tidemill logs {name}`")
 
 
 def _fetch(console: Console) -> None:

@@ -111,15 +111,16 @@ def deciding(data_dir: Path, bundle: Bundle) -> Iterator[None]:
     """People's part: other processes, each with its own key, that sign what has passed its gates."""
     with ExitStack() as people:
         for group, names in approvers(bundle).items():
-            for name in names:
-                people.enter_context(_approver(data_dir, group, name))
+            for place, name in enumerate(names, 1):
+                people.enter_context(_approver(data_dir, group, name, place))
         yield
 
 
 @contextmanager
-def _approver(data_dir: Path, group: str, name: str) -> Iterator[None]:
+def _approver(data_dir: Path, group: str, name: str, place: int) -> Iterator[None]:
     command = [sys.executable, "-m", "tidemill.cli.main", "approvals", "watch", "--data-dir", str(data_dir)]
     command += ["--key", str(data_dir / "keys" / group / f"{name}.pem"), "--as", name, "--group", group]
+    command += ["--place", str(place)]  # a further signer's decision about what the first may decide alone comes too late
     command += ["--reason", "all gates passed (demonstration)"]
     with (data_dir / "logs" / "approver.log").open("ab") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)

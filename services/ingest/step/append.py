@@ -56,14 +56,14 @@ class Output:
 
 def append_rows(state: State, plan: Plan, rows: RawRows, out: Output) -> None:
     """Judge merged rows against all that the log has, and append the new ones."""
-    verdict, times, original = _judged(state, plan, rows)
+    judged = _judged(state, plan, rows)
     _pass(state, plan, rows)
-    new = np.flatnonzero(verdict == kernels.ACCEPTED)
+    new = np.flatnonzero(judged["verdict"] == kernels.ACCEPTED)
     if len(new) < len(rows):
-        _set_aside(plan, rows, verdict, original, out)
+        _set_aside(plan, rows, judged, out)
     if len(new):
         fresh = rows if len(new) == len(rows) else rows.take(new)
-        out.records.append(Records(_headers(state, fresh, times[new]), fresh.ids, fresh.values, fresh))
+        out.records.append(Records(_headers(state, fresh, judged["time"][new]), fresh.ids, fresh.values, fresh))
 
 
 def append_level(state: State, plan: Plan, level: Level, out: Output) -> None:
@@ -116,19 +116,19 @@ def control(state: State, bundle: Bundle, kind: int, type_: type[Event], said: d
     return Records(header, [None], [wire.frame(bundle.ids[type_.full_name()], wire.datum(event))])
 
 
-def _judged(state: State, plan: Plan, rows: RawRows) -> tuple[npt.NDArray[np.uint8], I64, I64]:
-    n = len(rows)
-    verdict, times, original = np.empty(n, np.uint8), np.empty(n, np.int64), np.empty(n, np.int64)
-    names, ids = plan.names, state.ids
-    newest = np.array([state.newest.get(name, NEVER) for name in names], np.int64)
-    table.reserve(ids, n)
-    passed = _before(rows, state.last) if state.replaying else np.zeros(n, np.bool_)
+def _judged(state: State, plan: Plan, rows: RawRows) -> npt.NDArray[np.void]:
+    """JUDGED of each row."""
+    names, ids, judged = plan.names, state.ids, np.empty(len(rows), kernels.JUDGED)
+    sources = np.empty(len(names), kernels.SOURCE)
+    sources["horizon"], sources["newest"] = plan.horizons, [state.newest.get(name, NEVER) for name in names]
+    table.reserve(ids, len(rows))
+    passed = _before(rows, state.last) if state.replaying else np.zeros(len(rows), np.bool_)
     state.time = kernels.judge(
-        rows.ident, rows.content, rows.source, rows.known, passed, plan.horizons, newest, state.time, state.offset,
-        ids.key, ids.content, ids.time, ids.offset, ids.slots, ids.span, verdict, times, original,
+        rows.ident, rows.content, rows.source, rows.known, passed, sources, state.time, state.offset,
+        ids.ring, ids.slots, ids.span, judged,
     )  # fmt: skip
-    state.newest |= {name: int(time) for name, time in zip(names, newest, strict=True) if time != NEVER}
-    return verdict, times, original
+    state.newest |= {name: time for name, time in zip(names, sources["newest"].tolist(), strict=True) if time != NEVER}
+    return judged
 
 
 def _before(rows: RawRows, last: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
@@ -148,7 +148,8 @@ def _pass(state: State, plan: Plan, rows: RawRows) -> None:
     state.last = (int(rows.key[-1]), int(rows.source[-1]), int(rows.partition[-1]))
 
 
-def _set_aside(plan: Plan, rows: RawRows, verdict: npt.NDArray[np.uint8], original: I64, out: Output) -> None:
+def _set_aside(plan: Plan, rows: RawRows, judged: npt.NDArray[np.void], out: Output) -> None:
+    verdict, original = judged["verdict"], judged["original"]
     again = np.flatnonzero((verdict == kernels.DUPLICATE) | (verdict == kernels.PASSED))
     if len(again):
         out.repeats.append(Repeats(rows.take(again), original[again]))

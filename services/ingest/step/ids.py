@@ -3,45 +3,48 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from services.ingest.model import I64, U64, Ids
+from services.ingest.model import ENTRY, Ids
 from services.ingest.step import kernels
+
+Entries = npt.NDArray[np.void]
+"""ENTRY rows, oldest first."""
 
 
 def reserve(ids: Ids, more: int) -> None:
     """Make room for so many further entries."""
-    need, size = len(ids) + more, len(ids.key)
+    need, size = len(ids) + more, len(ids.ring)
     if need <= size:
         return
     while size < need:
         size *= 2
-    _fill(ids, *live(ids), size)
+    _fill(ids, live(ids), size)
 
 
-def live(ids: Ids) -> tuple[U64, U64, I64, I64]:
-    """Keys, contents, times and log offsets of all entries, oldest first."""
-    at = np.arange(ids.span[0], ids.span[1]) & (len(ids.key) - 1)
-    return ids.key[at], ids.content[at], ids.time[at], ids.offset[at]
+def live(ids: Ids) -> Entries:
+    """All entries, in a copy."""
+    begin = ids.span[0] & (len(ids.ring) - 1)
+    return np.concatenate([ids.ring[begin:], ids.ring[:begin]])[: len(ids)]
 
 
-def restored(key: U64, content: U64, time: I64, offset: I64) -> Ids:
+def restored(entries: Entries) -> Ids:
     """The table of such entries."""
     size = 1024
-    while size < len(key):
+    while size < len(entries):
         size *= 2
     ids = Ids()
-    _fill(ids, key, content, time, offset, size)
+    _fill(ids, entries, size)
     return ids
 
 
-def recall(ids: Ids, key: U64, content: U64, time: I64, offset: I64, horizon: int) -> None:
-    """Enter the log's own rows: their stream times and offsets; `horizon` is the longest of all sources (us)."""
-    reserve(ids, len(key))
-    kernels.recall(key, content, time, offset, horizon, ids.key, ids.content, ids.time, ids.offset, ids.slots, ids.span)
+def recall(ids: Ids, entries: Entries, horizon: int) -> None:
+    """Enter the log's own events; `horizon` is the longest of all sources (us)."""
+    reserve(ids, len(entries))
+    kernels.recall(entries, horizon, ids.ring, ids.slots, ids.span)
 
 
-def _fill(ids: Ids, key: U64, content: U64, time: I64, offset: I64, size: int) -> None:
-    ids.key, ids.content = np.zeros(size, np.uint64), np.zeros(size, np.uint64)
-    ids.time, ids.offset = np.zeros(size, np.int64), np.zeros(size, np.int64)
-    ids.slots, ids.span = np.zeros(4 * size, np.int64), np.zeros(2, np.int64)
-    kernels.recall(key, content, time, offset, 2**62, ids.key, ids.content, ids.time, ids.offset, ids.slots, ids.span)
+def _fill(ids: Ids, entries: Entries, size: int) -> None:
+    ids.ring, ids.slots, ids.span = np.zeros(size, ENTRY), np.zeros(4 * size, np.int64), np.array([0, len(entries)])
+    ids.ring[: len(entries)] = entries
+    kernels.index(ids.ring, ids.slots, ids.span)

@@ -8,7 +8,7 @@ import fastavro
 import numpy as np
 import numpy.typing as npt
 
-from services.ingest.model import I64, NEVER, Lane, State, Switched
+from services.ingest.model import ENTRY, I64, NEVER, Lane, State, Switched
 from services.ingest.step import ids as table
 from tidemill.events import log, log_header, wire
 from tidemill.events.identity import hash64, hash64_many
@@ -41,9 +41,11 @@ def _events(
     salts = np.array([hash64(name.encode()) for name in order], np.uint64)
     idents = hash64_many(list(keys)) ^ salts[headers["source"]]
     longest = max(source.dedupe for source in sources.values())
-    columns = [np.ascontiguousarray(headers[name]) for name in ("stream", "known")]
-    table.recall(state.ids, idents, hash64_many(list(values)), columns[0], offsets, longest)
-    state.known = max(state.known, int(columns[1].max()))
+    entries = np.empty(len(headers), ENTRY)
+    entries["key"], entries["content"] = idents, hash64_many(list(values))
+    entries["time"], entries["offset"] = headers["stream"], offsets
+    table.recall(state.ids, entries, longest)
+    state.known = max(state.known, int(headers["known"].max()))
     for index in np.unique(headers["source"]).tolist():
         mine = headers[headers["source"] == index]
         state.newest[order[index]] = max(state.newest.get(order[index], NEVER), int(mine["known"].max()))

@@ -2,49 +2,48 @@
 
 from __future__ import annotations
 
-import inspect
 from copy import deepcopy
-from functools import cache
-from hashlib import sha256
 from typing import Any
 
 from services.ingest import model
 from services.ingest.model import Lane, State, Switched
-from services.ingest.step import append, ids, kernels
+from services.ingest.step import ids
 from tidemill.bus.fold import Snapshot
+from tidemill.code import code_digest
 from tidemill.events.log import ModelSwitched
 from tidemill.spec import Bundle
+
+CODE = ("services.ingest.model", "services.ingest.step")
+"""What decides a state, and how it is written down."""
 
 _PLAIN = ("stream", "shard", "writer", "seq", "offset", "time", "known", "newest", "promised", "replaying")
 
 
 def dump(state: State) -> Snapshot:
     """The state, in copies: it goes on while they are written."""
-    arrays = dict(zip(("key", "content", "time", "offset"), ids.live(state.ids), strict=True))
     meta: dict[str, Any] = {name: deepcopy(getattr(state, name)) for name in _PLAIN}
     meta["lanes"] = [[*lane, offset, state.peak.get(lane, model.NEVER)] for lane, offset in state.passed.items()]
     meta["last"] = list(state.last)
     meta["switches"] = [[found.event.model_dump(mode="json"), found.offset] for found in state.switches.values()]
     meta["bundle"] = state.bundle.to_json() if state.bundle else None
-    return Snapshot(arrays, meta)
+    return Snapshot({"ids": ids.live(state.ids)}, meta)
 
 
 def load(snapshot: Snapshot) -> State:
     """The state of `dump`."""
-    meta, arrays = snapshot.meta, snapshot.arrays
+    meta = snapshot.meta
     switches = [Switched(ModelSwitched.model_validate(event), offset) for event, offset in meta["switches"]]
     return State(
         **{name: meta[name] for name in _PLAIN},
         passed={Lane(source, number): offset for source, number, offset, _ in meta["lanes"]},
         peak={Lane(source, number): peak for source, number, _, peak in meta["lanes"] if peak != model.NEVER},
         last=tuple(meta["last"]),
-        ids=ids.restored(arrays["key"], arrays["content"], arrays["time"], arrays["offset"]),
+        ids=ids.restored(snapshot.arrays["ids"]),
         switches={found.event.model: found for found in switches},
         bundle=Bundle.from_json(meta["bundle"]) if meta["bundle"] else None,
     )
 
 
-@cache
 def code() -> str:
     """The digest of what makes a state: a snapshot of other code is not used."""
-    return "sha256:" + sha256("".join(map(inspect.getsource, (model, append, ids, kernels))).encode()).hexdigest()
+    return code_digest(*CODE)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import accumulate
 
-import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.ingest.model import Lane, Switch
 from services.ingest.step import kernels
+from services.ingest.step.ids import live
 from tests.unit.ingest.world import NOW, SECOND, Log, Writer, arrival, bundle, event, promise
 from tidemill.events import log, log_header
 
@@ -259,11 +259,5 @@ def test_the_state_that_a_log_restores_is_the_state_that_wrote_it(data: st.DataO
     assert (again.time, again.known, again.newest, again.promised, again.replaying) == (
         state.time, state.known, state.newest, state.promised, state.replaying,
     )  # fmt: skip
-    kept = lambda ids: {k: (c, o) for k, c, t, o in zip(*_live(ids), strict=True) if state.time - t <= 4 * SECOND}  # noqa: E731
+    kept = lambda ids: {k: (c, o) for k, c, t, o in live(ids).tolist() if state.time - t <= 4 * SECOND}  # noqa: E731
     assert kept(again.ids) == kept(state.ids)
-
-
-def _live(ids: object) -> tuple[list[int], ...]:
-    from services.ingest.step.ids import live
-
-    return tuple(np.asarray(column).tolist() for column in live(ids))  # type: ignore[arg-type]

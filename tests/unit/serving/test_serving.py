@@ -8,6 +8,7 @@ from typing import Any
 
 import fastavro
 import pytest
+from prometheus_client import REGISTRY
 
 from services.serving.fold import Serving
 from services.serving.scorers import Scorers
@@ -15,6 +16,7 @@ from tests.calls import calls_of
 from tests.unit.serving import scene
 from tests.unit.serving.scene import EVENTS, SWITCHES, Trust, features, pairs, serve
 from tidemill.bus.fold import Rows
+from tidemill.errors import Transient
 from tidemill.events.predictions import Prediction
 from tidemill.models.scorer import Scorer
 
@@ -133,6 +135,37 @@ def test_only_versions_that_score_are_kept_in_memory(trust: Trust) -> None:
 def test_an_older_rollout_changes_nothing(trust: Trust) -> None:
     replayed = {SWITCHES[0]: trust.switch(2, 2), SWITCHES[1]: trust.switch(1, 1)}
     assert {row["version"] for row in decoded(serve(features(replayed), trust, WHOLE)["predictions"])} == {None, 2}
+
+
+class Away(scene.Store):
+    """A store that is away when it is asked first."""
+
+    asked = False
+
+    def get_tree(self, digest: str) -> dict[str, bytes]:
+        if not self.asked:
+            self.asked = True
+            raise Transient("the store is away")
+        return super().get_tree(digest)
+
+
+def ignored() -> list[float]:
+    return [
+        REGISTRY.get_sample_value("tidemill_switches_ignored_total", {"stream": "small", "reason": reason}) or 0.0
+        for reason in ("other-subject", "old-rollout")
+    ]
+
+
+def test_a_switch_that_does_not_hold_is_counted_once_however_often_its_batch_comes(trust: Trust) -> None:
+    turns = {100: trust.switch(3, 3, {"version": 9}), SWITCHES[0]: trust.switch(2, 2), SWITCHES[1]: trust.switch(1, 1)}
+    fold, before = Serving(scene.Schemas(), Scorers(Away()), trust.ring, "code"), ignored()
+    state = fold.initial("small", 0)
+    (batch,) = scene.batches("features", features(turns), WHOLE)
+    with pytest.raises(Transient):
+        fold.prepare(state, batch)
+    fold.prepare(state, batch)
+    fold.step(state, batch)
+    assert ignored() == [count + 1 for count in before]
 
 
 def test_the_envelope_names_cause_and_place(trust: Trust) -> None:

@@ -8,11 +8,16 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tidemill.bus.health import Health, HttpServer
+from tidemill.bus.metrics import SWITCHES_IGNORED
 from tidemill.cli.main import COMMANDS
+from tidemill.settings import Settings
+from tidemill.stack.child import free_port
 from tidemill.stack.state import Running, State
 
 HEAVY = ("pandas", "polars", "numba", "sklearn", "xgboost", "faust", "jgo")
@@ -79,6 +84,24 @@ def test_a_stack_that_does_not_run_is_told_in_the_shape_of_one_that_does(tmp_pat
         said = tidemill("status", "--output", "json", "--data-dir", data_dir, cwd=tmp_path)
         assert (said.returncode, json.loads(said.stdout)) == (1, NOTHING)
         assert "`tidemill up` starts one" in said.stderr
+
+
+def test_switches_that_do_not_hold_are_told_beside_the_state(tmp_path: Path) -> None:
+    """This process is the service."""
+    for reason, count in (("old-rollout", 1), ("bad-signature", 2)):
+        SWITCHES_IGNORED.labels("rivers", reason).inc(count)
+    port = free_port()
+    me = Running.of(os.getpid(), f"http://127.0.0.1:{port}")
+    State(supervisor=me, phase="ready", services={"serving": me}).write(tmp_path)
+    with closing(HttpServer(Health("serving", "waiting", lag=7), Settings(data_dir=tmp_path, http_port=port))):
+        text, plain = (tidemill("status", "-o", form, "--data-dir", str(tmp_path), cwd=tmp_path) for form in ("text", "json"))
+    said = json.loads(plain.stdout)["services"]["serving"]
+    assert (said["state"], said["lag"], said["switches_ignored"]["rivers"]) == (
+        "waiting",
+        7,
+        {"bad-signature": 2, "old-rollout": 1},
+    )
+    assert "serving ignored switches in the log of rivers that do not hold: 2 bad-signature, 1 old-rollout" in text.stdout
 
 
 @pytest.mark.parametrize("words", [[], ["--detach"]])

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.compiled import kernel
+from tidemill.compiled import kernel, part
 from tidemill.events.plain import DEEPEST
 
 VERDICTS: Final = (
@@ -94,7 +94,7 @@ def _compile_block(kind: Any, steps: list[tuple[int, int, int]]) -> None:
     steps[start] = (_BLOCK, len(steps), 0)
 
 
-@kernel
+@part
 def _number(data, at, end):  # type: ignore[no-untyped-def]
     """(value, next place, verdict) of a zigzag varint."""
     value, shift = np.uint64(0), np.uint64(0)
@@ -112,7 +112,7 @@ def _number(data, at, end):  # type: ignore[no-untyped-def]
     return np.int64(value >> np.uint64(1)) ^ -np.int64(value & np.uint64(1)), at, _OK
 
 
-@kernel
+@part
 def _utf8(data, at, end):  # type: ignore[no-untyped-def]
     """Whether the bytes are well-formed UTF-8 (Unicode 15, table 3-7)."""
     while at < end:
@@ -143,7 +143,7 @@ def _utf8(data, at, end):  # type: ignore[no-untyped-def]
     return True
 
 
-@kernel
+@part
 def _sized(data, at, end, count):  # type: ignore[no-untyped-def]
     """(number of items, next place, verdict) of a block whose count is negative: behind it stands the block's size."""
     size, at, verdict = _number(data, at, end)
@@ -152,7 +152,7 @@ def _sized(data, at, end, count):  # type: ignore[no-untyped-def]
     return -count, at, verdict
 
 
-@kernel
+@part
 def _entered(left, depth, step, size, items):  # type: ignore[no-untyped-def]
     """(step, depth) at the begin of a block: at its first item, or behind it all where it has none."""
     if items == 0:
@@ -161,14 +161,14 @@ def _entered(left, depth, step, size, items):  # type: ignore[no-untyped-def]
     return step, depth + 1
 
 
-@kernel
+@part
 def _again(left, depth, size):  # type: ignore[no-untyped-def]
     """(step, depth) behind an item: at the next one of its block, or at the next block, which may be the empty last one."""
     left[depth] -= 1
     return (size + 1, depth) if left[depth] > 0 else (size, depth - 1)
 
 
-@kernel
+@part
 def _datum(data, at, end, steps, left):  # type: ignore[no-untyped-def]
     """The verdict on data[at:end]; `left` is room for the counts of open blocks."""
     step, depth = 0, 0

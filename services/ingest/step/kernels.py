@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from services.ingest.model import ENTRY, NEVER
-from tidemill.compiled import kernel
+from tidemill.compiled import kernel, part
 
 ACCEPTED, DUPLICATE, CONFLICT, PASSED = 0, 1, 2, 3
 """Verdicts. PASSED: judged before a restart, and not accepted then."""
@@ -22,7 +22,7 @@ JUDGED: Final = np.dtype([("time", "<i8"), ("original", "<i8"), ("verdict", "u1"
 """What became of a row: stream time after it, the log offset of the event that it repeats (-1: none, or forgotten), and the verdict."""
 
 
-@kernel
+@part
 def find(ring, slots, key):  # type: ignore[no-untyped-def]
     """The slot that holds `key`, or the empty one where it would go."""
     mask, wrap = slots.shape[0] - 1, ring.shape[0] - 1
@@ -32,7 +32,7 @@ def find(ring, slots, key):  # type: ignore[no-untyped-def]
     return at
 
 
-@kernel
+@part
 def clear(ring, slots, hole):  # type: ignore[no-untyped-def]
     """Clear a slot and close the gap in its chain (Knuth, TAOCP 3, algorithm 6.4 R)."""
     mask, wrap = slots.shape[0] - 1, ring.shape[0] - 1
@@ -48,7 +48,7 @@ def clear(ring, slots, hole):  # type: ignore[no-untyped-def]
     slots[hole] = 0
 
 
-@kernel
+@part
 def forget(ring, slots, span, before):  # type: ignore[no-untyped-def]
     """Drop the entries accepted before a stream time, oldest first."""
     wrap = ring.shape[0] - 1
@@ -66,7 +66,7 @@ def index(ring, slots, span):  # type: ignore[no-untyped-def]
         slots[find(ring, slots, ring[at & (ring.shape[0] - 1)]["key"])] = at + 1
 
 
-@kernel
+@part
 def remember(ring, slots, span, slot, key, content, time, offset):  # type: ignore[no-untyped-def]
     """Add an entry to the slot where its key belongs; the ring has room for it."""
     entry = ring[span[1] & (ring.shape[0] - 1)]
@@ -75,7 +75,7 @@ def remember(ring, slots, span, slot, key, content, time, offset):  # type: igno
     slots[slot] = span[1]
 
 
-@kernel
+@part
 def stream_time(sources, known, now):  # type: ignore[no-untyped-def]
     """The least of the newest known times of sources that are not idle, but never less than `now`."""
     least = known

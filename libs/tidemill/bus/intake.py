@@ -43,12 +43,13 @@ class Place:
 
 def grouped(messages: list[Message]) -> Iterator[tuple[tuple[str, int], list[Message]]]:
     """The messages by (topic, partition), each in order."""
-    places: list[Any] = list(zip(map(Message.topic, messages), map(Message.partition, messages), strict=True))
-    distinct = dict.fromkeys(places)
-    if len(distinct) == 1:
-        yield places[0], messages
+    topics: list[Any] = list(map(Message.topic, messages))
+    partitions: list[Any] = list(map(Message.partition, messages))
+    if len(set(topics)) == len(set(partitions)) == 1:  # most batches; pairs of both would cost twice the time
+        yield (topics[0], partitions[0]), messages
         return
-    for place in distinct:
+    places = list(zip(topics, partitions, strict=True))
+    for place in dict.fromkeys(places):
         yield place, [message for message, at in zip(messages, places, strict=True) if at == place]
 
 

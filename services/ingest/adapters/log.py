@@ -21,6 +21,7 @@ from tidemill.events import topics, wire
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.log_header import HEADER, LOG_HEADER
 from tidemill.events.schema_registry import Registry
+from tidemill.trust.keys import KeyRing
 
 if TYPE_CHECKING:
     from tidemill.settings import Settings
@@ -99,6 +100,7 @@ class LogReader:
         self.topic, self._shard = f"log.{stream}", shard
         self._consumer = reading.reader(settings, "ingest-log")
         self._lookup = Lookup(self._consumer)
+        self._ring = KeyRing.load(settings.trust_dir)
 
     @property
     def end(self) -> int:
@@ -123,7 +125,7 @@ class LogReader:
         place = Place(state.offset, state.seq + 1, state.writer)
         for batch in self._batches(place, end):
             assert batch.log is not None
-            restore(state, batch.log, batch.offsets, batch.keys, batch.values)
+            restore(state, batch.log, batch.offsets, batch.keys, batch.values, self._ring)
         state.offset = max(state.offset, end)
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import fastavro
 import numpy as np
@@ -10,15 +11,23 @@ import numpy.typing as npt
 
 from services.ingest.model import ENTRY, I64, NEVER, Lane, State, Switched
 from services.ingest.step import ids as table
+from tidemill.errors import Refused
 from tidemill.events import log, log_header, wire
 from tidemill.events.identity import hash64, hash64_many
+from tidemill.models.rollout import decided
 from tidemill.spec import Bundle
+from tidemill.trust.keys import KeyRing
 
 
 def restore(
-    state: State, headers: npt.NDArray[np.void], offsets: I64, keys: Sequence[bytes | None], values: Sequence[bytes]
+    state: State,
+    headers: npt.NDArray[np.void],
+    offsets: I64,
+    keys: Sequence[bytes | None],
+    values: Sequence[bytes],
+    ring: KeyRing,
 ) -> None:
-    """Take consecutive valid records of the log (LOG_HEADER rows and what they head) into the state."""
+    """Take consecutive valid records of the log (LOG_HEADER rows and what they head) into the state; `ring` are this process's keys."""
     controls = np.flatnonzero(headers["kind"] != log_header.EVENT).tolist()
     begin = 0
     for i in [*controls, len(headers)]:
@@ -26,7 +35,7 @@ def restore(
             part = slice(begin, i)
             _events(state, headers[part], offsets[part], keys[part], values[part])
         if i < len(headers):
-            _control(state, headers[i], int(offsets[i]), values[i])
+            _control(state, headers[i], int(offsets[i]), values[i], ring)
         begin = i + 1
     if len(headers):
         state.seq, state.time = state.seq + len(headers), int(headers["stream"][-1])
@@ -66,19 +75,27 @@ def _last(state: State, headers: npt.NDArray[np.void], order: list[str]) -> None
     state.last = (max(key, state.promised) if state.replaying else key, source, partition)
 
 
-def _control(state: State, header: np.void, offset: int, value: bytes) -> None:
+def _control(state: State, header: np.void, offset: int, value: bytes, ring: KeyRing) -> None:
     kind = int(header["kind"])
     if kind == log_header.SPEC_ADOPTED:
         state.bundle = Bundle.from_json(str(_read(log.SpecAdopted, value)["content"]))
     elif kind == log_header.MODEL_SWITCHED:
-        event = log.ModelSwitched.model_validate(_read(log.ModelSwitched, value))
-        state.switches[event.model] = Switched(event, offset)
+        _switched(state, Switched(log.ModelSwitched.model_validate(_read(log.ModelSwitched, value)), offset), ring)
     elif kind == log_header.PROGRESSED:
         said = log.Progressed.model_validate(_read(log.Progressed, value))
         if not state.replaying:
             state.peak.clear()
         state.promised, state.replaying = int(said.stream_time), not said.ended
         state.last, state.known = (state.promised, -1, -1), max(state.known, state.promised)
+
+
+def _switched(state: State, found: Switched, ring: KeyRing) -> None:
+    """Take a switch, unless serving ignores it too: a forged one with a high rollout number would make all genuine orders stale."""
+    newest = state.switches.get(found.event.model)
+    with suppress(Refused):
+        decided(found.event, state.bundle, ring)
+        if newest is None or found.event.rollout > newest.event.rollout:
+            state.switches[found.event.model] = found
 
 
 def _read(kind: type[log.SpecAdopted] | type[log.ModelSwitched] | type[log.Progressed], value: bytes) -> dict[str, object]:

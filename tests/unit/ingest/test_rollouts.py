@@ -9,9 +9,9 @@ import pytest
 
 from services.ingest import handlers
 from services.ingest.handlers import Judges, Ready, Rollouts
-from services.ingest.model import State, Switched
+from services.ingest.model import Lane, State, Switch, Switched
 from tests.unit.ingest.orders import EXPIRES, declined, generate, heard, ordered, prepared, with_model
-from tests.unit.ingest.world import NOW, bundle
+from tests.unit.ingest.world import NOW, Log, Writer, bundle
 from tidemill.trust.keys import KeyRing
 
 
@@ -160,3 +160,16 @@ def test_saying_a_switch_again_is_the_same_event(root: Path) -> None:
     assert (first, said) == handlers.appended(switch.event, 0, 7)
     assert (said.partition, said.offset, said.run) == (0, 7, "r1")
     assert first != handlers.appended(switch.event, 1, 7)[0]
+
+
+def test_a_forged_switch_in_the_log_makes_no_genuine_order_stale_after_a_restart(root: Path) -> None:
+    log, spec, ring = Log(), with_model(bundle()), KeyRing.load(root / "pinned")
+    genuine, forged = (
+        Switch(ready(root, rollouts(ordered(root))).switches[0].event.model_copy(update=over)) for over in ({}, {"rollout": 99})
+    )
+    for switch in (genuine, forged):
+        Writer(log, spec, (Lane("a", 0),)).take(switches=[switch])
+    assert log.order() == ["+m", "+m"]
+    restored = Writer(log, spec, (Lane("a", 0),), ring=ring).shard.state
+    assert restored.switches["m"].event.order == genuine.event.order
+    assert len(ready(root, rollouts(ordered(root, rollout=2, order="o2")), restored).switches) == 1

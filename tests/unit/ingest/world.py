@@ -15,6 +15,7 @@ from services.ingest.step import Output, Records, Shard, adopt, barrier, begin, 
 from tidemill.events import feed, log, log_header, wire
 from tidemill.events.base import Event
 from tidemill.spec import Bundle, StreamSpec
+from tidemill.trust.keys import KeyRing
 
 SECOND = 1_000_000
 NOW = 1_800_000_000 * SECOND
@@ -145,15 +146,18 @@ def _name(kind: int, key: bytes | None, value: bytes) -> str:
     return (key or b"").decode()
 
 
+NOBODY = KeyRing({})
+
+
 class Writer:
     """One life of a writer: restores from the log, then takes what it is given."""
 
-    def __init__(self, log_: Log, spec: Bundle, lanes: Iterable[Lane], shard: int = 0) -> None:
+    def __init__(self, log_: Log, spec: Bundle, lanes: Iterable[Lane], shard: int = 0, ring: KeyRing = NOBODY) -> None:
         self.log, self.outputs = log_, []
         state = State("world", shard)
-        restore(state, log_.rows, np.arange(len(log_.headers)), log_.keys, log_.values)
+        restore(state, log_.rows, np.arange(len(log_.headers)), log_.keys, log_.values, ring)
         log_.append([barrier(state, spec, writer=len(log_.headers) + 7)])
-        restore(state, log_.rows[-1:], np.array([len(log_.headers) - 1]), [None], log_.values[-1:])
+        restore(state, log_.rows[-1:], np.array([len(log_.headers) - 1]), [None], log_.values[-1:], ring)
         if state.bundle is None:
             log_.append([adopt(state, spec)])
         self.shard: Shard = begin(state, compiled(spec, shard, spec.stream.shards), lanes)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from confluent_kafka import Producer
 
 from tests.integration.control.begin import begin_here
 from tests.integration.control.toy import toy
+from tests.waiting import until
+from tidemill.bus.control import journal
 from tidemill.bus.control_client import Follower, Publisher, read_all
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.topics import control_topics
@@ -176,8 +178,7 @@ def test_health_metrics_and_spans_tell_how_it_is(stack, settings, free_port) -> 
         publisher.publish(request(name, "one"))
         collect(follower, name, {"one a", "one b"})
         report = await_lag(free_port)
-        with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics") as answer:
-            assert b"tidemill_records_read_total" in answer.read()
+        assert "tidemill_records_read_total" in httpx.get(f"http://127.0.0.1:{free_port}/metrics").text
         child.send_signal(signal.SIGTERM)
         assert child.wait(10) == 0
     assert (report["service"], report["state"]) == ("toy", "ready")
@@ -185,15 +186,31 @@ def test_health_metrics_and_spans_tell_how_it_is(stack, settings, free_port) -> 
     assert {"process training.retrain-requested.v1", "send training.run-declined.v1"} <= spans
 
 
-def await_lag(port: int) -> dict[str, object]:
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready") as answer:
-            report: dict[str, object] = json.loads(answer.read())
-        if "parked" in report and report["lag"] == 0:
-            return report
-        time.sleep(0.1)
-    raise AssertionError(report)
+def await_lag(port: int) -> dict[str, Any]:
+    """What the service reports once it is ready and has heard all."""
+
+    def heard_all() -> dict[str, Any] | None:
+        with suppress(httpx.TransportError):  # it does not listen yet
+            report: dict[str, Any] = httpx.get(f"http://127.0.0.1:{port}/health/ready").json()
+            return report if report["state"] == "ready" and "parked" in report and report["lag"] == 0 else None
+        return None
+
+    report: dict[str, Any] = until(heard_all, "a service that has heard all")
+    return report
+
+
+def test_the_last_record_is_taken_though_faust_passed_over_it(stack, settings, free_port) -> None:
+    """The service begins behind the record, so Faust will not bring it, and then its database says that it was never taken."""
+    name = model()
+    with Publisher(settings, "test") as publisher:
+        publisher.publish(request(name, "missed"))
+    dsn = database(stack, settings)
+    (missed,) = [heard for heard in read_all(settings, [RetrainRequested]) if getattr(heard.event, "model", None) == name]
+    with Follower(settings, [RunDeclined], "now") as follower, process(stack, settings, dsn, free_port):
+        await_lag(free_port)
+        with psycopg.connect(dsn) as connection:
+            journal.advance(connection, "training.retrain-requested.v1", missed.partition, missed.offset)
+        collect(follower, name, {"missed a", "missed b"})
 
 
 def test_a_request_and_what_rests_on_it_in_the_wrong_order(stack, settings) -> None:

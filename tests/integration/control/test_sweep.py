@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from confluent_kafka import Producer
@@ -13,7 +13,6 @@ from tests.integration.control.begin import begin_here
 from tests.integration.control.conftest import Bench
 from tests.integration.control.toy import Ports, toy
 from tidemill.bus.control import journal
-from tidemill.bus.control.engine import Engine
 from tidemill.bus.control.places import Places
 from tidemill.bus.control.service import Saying
 from tidemill.bus.control.sweep import Sweep
@@ -116,8 +115,7 @@ def test_a_record_whose_handler_is_long_at_work_is_not_missed(bench) -> None:
         assert not read.wait(0.5), "that it is not read while the handler works can only be watched for a while"
         return []
 
-    service, topic = replace(toy(), handlers={RetrainRequested: on_request}), topic_name(RetrainRequested)
-    engine = Engine(service, bench.engine.pool, bench.engine._registry, bench.seen, threading.Event())
+    engine, topic = bench.engine_of({RetrainRequested: on_request}), topic_name(RetrainRequested)
     with engine.pool.connection() as connection:
         journal.advance(connection, topic, 0, 0)
     look = threading.Thread(target=engine.take_missed, args=(topic, 0, 0, 2, between))

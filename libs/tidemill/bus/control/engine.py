@@ -198,11 +198,14 @@ class Engine:
     def _retry(self, record: Record, age: float) -> bool:
         with spans.taking(self.service.name, record) as span, self._transaction() as connection:
             meta = _meta(record, span.traceparent)
+            if not journal.waits(connection, record):  # the clock's thread and the records' may have seen it waiting both
+                return False
             if age > PATIENCE:
                 self._bury(connection, record, meta, Rejected("antecedent-missing", "what this event rests on never came"))
             elif not self._judge(connection, record, meta, span):
                 return False
-            return journal.unpark(connection, record)
+            journal.unpark(connection, record)
+            return True
 
     def _fire(self, due: Due, meta: Meta) -> None:
         with self._transaction() as connection:

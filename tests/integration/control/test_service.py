@@ -23,18 +23,19 @@ from tests.integration.control.begin import begin_here
 from tests.integration.control.toy import toy
 from tests.waiting import until
 from tidemill.bus.control import journal
+from tidemill.bus.control.agents import BUG
 from tidemill.bus.control_client import Follower, Publisher, read_all
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.topics import control_topics
 from tidemill.events.training import RetrainRequested, RunDeclined, RunFailed
 from tidemill.telemetry.files import read_spans
 
-TOY = Path(__file__).with_name("toy.py")
+TOY, CRASHING = Path(__file__).with_name("toy.py"), Path(__file__).with_name("crashing.py")
 
 
 @contextmanager
-def process(stack, settings, dsn: str, port: int = 0) -> Iterator[subprocess.Popen[bytes]]:
-    child = subprocess.Popen([sys.executable, str(TOY)], env=stack.environment(settings, dsn, port))
+def process(stack, settings, dsn: str, port: int = 0, program: Path = TOY) -> Iterator[subprocess.Popen[bytes]]:
+    child = subprocess.Popen([sys.executable, str(program)], env=stack.environment(settings, dsn, port))
     try:
         yield child
     finally:
@@ -211,6 +212,11 @@ def test_the_last_record_is_taken_though_faust_passed_over_it(stack, settings, f
         with psycopg.connect(dsn) as connection:
             journal.advance(connection, "training.retrain-requested.v1", missed.partition, missed.offset)
         collect(follower, name, {"missed a", "missed b"})
+
+
+def test_a_process_whose_faust_has_crashed_ends(stack, settings) -> None:
+    with process(stack, settings, database(stack, settings), program=CRASHING) as child:
+        assert child.wait(60) == BUG
 
 
 def test_a_request_and_what_rests_on_it_in_the_wrong_order(stack, settings) -> None:

@@ -24,7 +24,7 @@ from tests.integration.control.toy import toy
 from tests.waiting import until
 from tidemill.bus.control import journal
 from tidemill.bus.control.agents import BUG
-from tidemill.bus.control_client import Follower, Publisher, read_all
+from tidemill.bus.control_client import Follower, Heard, Publisher, read_all
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.topics import control_topics
 from tidemill.events.training import RetrainRequested, RunDeclined, RunFailed
@@ -69,15 +69,21 @@ def request(name: str, reason: str) -> RetrainRequested:
     return RetrainRequested(stream="toy", model=name, requester="ann", reason=reason)
 
 
+def declined(follower: Follower, name: str) -> list[Heard]:
+    """What was newly said of a model."""
+    return [heard for heard in follower.poll(0.2) if isinstance(heard.event, RunDeclined) and heard.event.model == name]
+
+
 def collect(follower: Follower, name: str, reasons: set[str], seconds: float = 60) -> list[str]:
     """The reasons that were said for a model, each event once, until all wanted ones came."""
     said: dict[str, str] = {}
-    until = time.monotonic() + seconds
-    while not reasons <= set(said.values()):
-        assert time.monotonic() < until, f"missing: {sorted(reasons - set(said.values()))[:5]}"
-        for heard in follower.poll(0.2):
-            if isinstance(heard.event, RunDeclined) and heard.event.model == name:
-                said.setdefault(heard.envelope.id, heard.event.reason)
+
+    def complete() -> bool:
+        for heard in declined(follower, name):
+            said.setdefault(heard.envelope.id, heard.event.reason)  # type: ignore[attr-defined]
+        return reasons <= set(said.values())
+
+    until(complete, f"all of {sorted(reasons)[:5]}...", seconds)
     return list(said.values())
 
 
@@ -107,10 +113,7 @@ def test_the_envelope_tells_the_cause_and_carries_the_trace(stack, settings) -> 
         process(stack, settings, dsn),
     ):
         cause = publisher.publish(request(name, "why"), traceparent=parent)
-        until, found = time.monotonic() + 60, []
-        while not found and time.monotonic() < until:
-            found = [heard for heard in follower.poll(0.2) if isinstance(heard.event, RunDeclined) and heard.event.model == name]
-    envelope = found[0].envelope
+        envelope = until(lambda: declined(follower, name), "what it says of it")[0].envelope
     assert (envelope.source, envelope.caused_by, envelope.type) == ("toy", cause, "training.run-declined.v1")
     assert envelope.traceparent is not None
     assert envelope.traceparent[3:35] == parent[3:35]
@@ -130,11 +133,14 @@ def test_bad_bytes_become_dead_letters_and_the_stream_goes_on(stack, settings) -
     ):
         publisher.publish(request(name, "after"))
         collect(follower, name, {"after a"})
-        until, dead = time.monotonic() + 30, []
-        while len(dead) < 4 and time.monotonic() < until:
-            letters = [heard.event for heard in read_all(settings, [DeadLetter])]
-            dead = sorted(letter.reason for letter in letters if isinstance(letter, DeadLetter) and letter.key == key)
-    assert dead == ["not-framed", "not-framed", "not-framed", "unknown-schema"]
+        until(lambda: len(buried(settings, key)) == 4, "a dead letter for each")
+    assert buried(settings, key) == ["not-framed", "not-framed", "not-framed", "unknown-schema"]
+
+
+def buried(settings, key: bytes) -> list[str]:
+    """Why records of a key are dead letters."""
+    letters = [heard.event for heard in read_all(settings, [DeadLetter])]
+    return sorted(letter.reason for letter in letters if isinstance(letter, DeadLetter) and letter.key == key)
 
 
 def test_killed_at_any_moment_each_event_has_its_effect_once(stack, settings) -> None:
@@ -158,12 +164,15 @@ def test_killed_at_any_moment_each_event_has_its_effect_once(stack, settings) ->
 
 def _killed_after_some_work(dsn: str, child: subprocess.Popen[bytes], extra: float) -> None:
     """Kill -9 a random while after the process has begun to work on events."""
-    query, until = "select coalesce(sum(next), 0) from control.places", time.monotonic() + 60
+    query = "select coalesce(sum(next), 0) from control.places"
     with psycopg.connect(dsn, autocommit=True) as connection:
         before = connection.execute(query).fetchone()
-        while connection.execute(query).fetchone() == before and time.monotonic() < until:
+
+        def works() -> bool:
             assert child.poll() is None
-            time.sleep(0.02)
+            return connection.execute(query).fetchone() != before
+
+        until(works, "work on events")
     time.sleep(extra)  # the random moment itself
     child.kill()
     child.wait()

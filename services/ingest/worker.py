@@ -156,8 +156,8 @@ class Worker(threading.Thread):
         for arrival in arrivals:
             self._patiently(partial(self._learn, shard.plan, arrival))
         due = self._patiently(partial(self._switches.due, shard.state, shard.plan.shards, polled // 1000))
-        self._patiently(self._writer.ready)
         out = step(shard, arrivals, self._raw.more(), due, polled // 1000)
+        self._patiently(self._writer.ready)
         teller.tell(out, shard.plan, arrivals, asked, polled)
         for source in shard.plan.sources.values():
             source.forget_unknown()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.conftest import Stack
+from tests.waiting import until
 from tidemill.bus.consumer import leave, member
 from tidemill.settings import Settings
 
@@ -55,11 +56,12 @@ def joined(settings: Settings, service: str, stream: str) -> Iterator[Consumer]:
 
 def assigned(consumer: Consumer) -> list[str]:
     """The topics that it gets at its first assignment."""
-    given: list[TopicPartition] = []
-    while not given:
+
+    def given() -> list[TopicPartition]:
         consumer.poll(0.1)
-        given = consumer.assignment()
-    return sorted(place.topic for place in given)
+        return consumer.assignment()
+
+    return sorted(place.topic for place in until(given, "an assignment"))
 
 
 def killed(settings: Settings, service: str, stream: str) -> list[str]:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from services.training.fit.dataset import build
 from services.training.fit.past import read
 from tests.integration.control.begin import begin_here
 from tests.unit.training.synthetic import BEGIN, DAY, MODEL, PER_DAY, past, request
+from tests.waiting import until
 from tidemill.bus.control_client import Follower, Heard, Publisher, read_all
 from tidemill.bus.producer import configuration
 from tidemill.bus.sequence import Gap
@@ -88,12 +88,16 @@ class Case:
         once = {heard.envelope.id: heard.event for heard in self.mine(read_all(self.settings, SAID))}
         return list(once.values())
 
-    def follow(self, until: Callable[[Event], bool], start: str = "begin", seconds: float = 90) -> list[Event]:
-        deadline, found = time.monotonic() + seconds, list[Event]()
+    def follow(self, last: Callable[[Event], bool], start: str = "begin", seconds: float = 90) -> list[Event]:
+        """What training says, up to the event that is the last one wanted."""
+        found: list[Event] = []
         with Follower(self.settings, SAID, start) as follower:  # type: ignore[arg-type]
-            while not any(map(until, found)):
-                assert time.monotonic() < deadline, [type(event).__name__ for event in found]
-                found += [heard.event for heard in self.mine(follower.poll(0.2))]
+
+            def complete() -> bool:
+                found.extend(heard.event for heard in self.mine(follower.poll(0.2)))
+                return any(map(last, found))
+
+            until(complete, "the event that is waited for", seconds)
         return found
 
 
@@ -216,9 +220,7 @@ def test_killed_whenever_something_is_first_seen_it_still_gives_one_version(case
         process.kill()
     say(case, case.closed(15, 2600, 2 * N - 50, champion=1))
     with training(case):
-        until = time.monotonic() + 60
-        while len(read_all(case.settings, [Progress], stream=case.stream)) < 2:
-            assert time.monotonic() < until
+        until(lambda: len(read_all(case.settings, [Progress], stream=case.stream)) >= 2, "both windows judged")
     kinds = [type(event) for event in case.said()]
     assert [kinds.count(kind) for kind in (RunRequested, DatasetBuilt, RunCompleted, RunFailed)] == [1, 1, 1, 0]
 
@@ -240,9 +242,7 @@ def test_a_runners_child_dies_with_it(case: Case) -> None:
     say(case, case.applied(), case.closed(14, 2500, 2 * N - 100))
     with training(case) as process:
         case.follow(lambda event: isinstance(event, RunStarted))
-        until = time.monotonic() + 30
-        while not (children := psutil.Process(process.pid).children()):
-            assert time.monotonic() < until
+        children = until(psutil.Process(process.pid).children, "the child that fits", 30)
         process.kill()
     gone, alive = psutil.wait_procs(children, timeout=10)
     assert len(gone) == 1
@@ -307,19 +307,13 @@ def test_a_person_asks_by_the_command_line_and_hears_the_answer(case: Case) -> N
     with training(case):
         early = subprocess.run([*command, "too early"], env=environment, capture_output=True, text=True, check=False)
         say(case, case.closed(14, 100, 2 * N - 100))
-        _until_judged(case)
+        until(lambda: read_all(case.settings, [Progress], stream=case.stream), "the window judged")
         late = subprocess.run([*command, "new aircraft"], env=environment, capture_output=True, text=True, check=False)
     assert (early.returncode, late.returncode) == (1, 0)
     assert "late-arrival is not retrained: no " in early.stderr
     (requested,) = [event for event in case.said() if isinstance(event, RunRequested)]
     assert requested.run in late.stdout
     assert (requested.cause_detail, requested.requester) == ("new aircraft", "ann")
-
-
-def _until_judged(case: Case) -> None:
-    until = time.monotonic() + 60
-    while not read_all(case.settings, [Progress], stream=case.stream):
-        assert time.monotonic() < until
 
 
 def test_a_run_is_fitted_again_from_the_same_records_though_another_shard_has_grown(two: Case) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import psycopg
 import pytest
@@ -14,6 +14,7 @@ from psycopg_pool import ConnectionPool
 from tests.integration.control.toy import toy
 from tidemill.bus.control import journal
 from tidemill.bus.control.engine import Engine
+from tidemill.bus.control.service import Handler
 from tidemill.events import envelope, wire
 from tidemill.events.base import Event
 from tidemill.events.dead import Record
@@ -48,6 +49,11 @@ class Bench:
     engine: Engine
     seen: Seen
     dsn: str
+
+    def engine_of(self, handlers: Mapping[type[Event], Handler]) -> Engine:
+        """Another engine on the same database, with these handlers in place of the toy's."""
+        service = replace(toy(), handlers={**toy().handlers, **handlers})
+        return Engine(service, self.engine.pool, self.engine._registry, self.seen, threading.Event())
 
     def record(self, event: Event, offset: int, event_id: str | None = None) -> Record:
         registry = self.engine._registry

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 
 import pytest
 from confluent_kafka import Producer
 
+from tests.waiting import until
 from tidemill.bus.control_client import Follower, Heard, Publisher, read_all, topic_name
 from tidemill.errors import Transient
 from tidemill.events.base import Event
@@ -54,11 +54,10 @@ def test_what_was_said_is_read_in_the_order_of_saying(settings, model) -> None:
 def test_a_follower_from_the_begin_hears_the_past_then_the_present(settings, model) -> None:
     publish(request(model, "past"), settings)
     with Follower(settings, [RetrainRequested]) as follower:
-        heard = _until(follower, model, 1)
-        while not follower.caught_up:
-            follower.poll(0.1)
+        heard = _heard(follower, model, 1)
+        until(lambda: _caught_up(follower), "the present")
         publish(request(model, "present"), settings, cause="why")
-        heard += _until(follower, model, 1)
+        heard += _heard(follower, model, 1)
     assert [one.event.reason for one in heard] == ["past", "present"]  # type: ignore[attr-defined]
     assert heard[-1].envelope.caused_by == "why"
 
@@ -71,7 +70,7 @@ def test_a_follower_from_now_hears_no_past_and_passes_over_junk(settings, model)
         producer.produce("training.retrain-requested.v1", b"junk")
         producer.flush()
         publish(request(model, "present"), settings)
-        assert [one.event.reason for one in _until(follower, model, 1)] == ["present"]  # type: ignore[attr-defined]
+        assert [one.event.reason for one in _heard(follower, model, 1)] == ["present"]  # type: ignore[attr-defined]
 
 
 def test_a_fact_with_a_topic_per_stream_names_its_stream(stack, settings, stream_name) -> None:
@@ -90,9 +89,17 @@ def test_a_topic_that_is_not_there_is_said(settings) -> None:
         Follower(settings, [Progress], stream="no-such-stream", timeout=1.0)
 
 
-def _until(follower: Follower, model: str, count: int) -> list[Heard]:
-    until, found = time.monotonic() + 30, list[Heard]()
-    while len(found) < count:
-        assert time.monotonic() < until
-        found += [one for one in follower.poll(0.1) if one.event.model == model]  # type: ignore[attr-defined]
+def _caught_up(follower: Follower) -> bool:
+    follower.poll(0.1)
+    return follower.caught_up
+
+
+def _heard(follower: Follower, model: str, count: int) -> list[Heard]:
+    found: list[Heard] = []
+
+    def complete() -> bool:
+        found.extend(one for one in follower.poll(0.1) if one.event.model == model)  # type: ignore[attr-defined]
+        return len(found) >= count
+
+    until(complete, f"{count} events")
     return found

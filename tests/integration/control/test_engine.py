@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tests.integration.control.toy import toy
+from tests.integration.control.toy import Ports, toy
 from tidemill.bus.control import journal
 from tidemill.bus.control.clock import Clock
 from tidemill.bus.control.engine import MOST_PARKED
+from tidemill.bus.control.service import Parked, Saying
 from tidemill.errors import Transient
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.identity import event_id
@@ -77,8 +80,6 @@ def test_a_rejected_event_is_a_dead_letter_and_changes_nothing_else(bench) -> No
 
 @pytest.mark.parametrize("value", [None, b"", b"not framed", b"\x00\x7f\xff\xff\xff", b"\x00\x00"])
 def test_bytes_that_are_no_event_are_dead_letters(bench, value: bytes | None) -> None:
-    from dataclasses import replace
-
     bench.engine.take(replace(bench.record(request(), 0), value=value))
     bench.engine.take(bench.record(request(), 1))
     assert counts(bench) == {"m": 1}
@@ -94,8 +95,6 @@ def test_what_a_database_cannot_keep_is_a_dead_letter(bench) -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("ce_id", b"a\0b"), ("tidemill-seq", b"9" * 5_000), ("ce_time", b"9" * 5_000)])
 def test_a_header_made_to_stop_its_reader_does_not(bench, name: str, value: bytes) -> None:
-    from dataclasses import replace
-
     record = bench.record(request(), 0)
     headers = [*(header for header in record.headers if header[0] != name), (name, value)]
     bench.engine.take(replace(record, headers=headers))
@@ -104,8 +103,6 @@ def test_a_header_made_to_stop_its_reader_does_not(bench, name: str, value: byte
 
 
 def test_an_event_in_a_foreign_topic_is_a_dead_letter(bench) -> None:
-    from dataclasses import replace
-
     bench.engine.take(replace(bench.record(request(), 0), topic="training.run-failed.v1"))
     assert bench.seen.letters == ["wrong-type"]
     assert counts(bench) == {}
@@ -138,6 +135,23 @@ def test_an_event_whose_antecedent_never_comes_is_a_dead_letter(bench) -> None:
     bench.engine.take(bench.record(request(), 0))
     assert bench.seen.letters == ["antecedent-missing"]
     assert bench.rows("select count(*) from control.parked") == [(0,)]
+
+
+def test_a_record_that_two_threads_saw_waiting_is_judged_once(bench) -> None:
+    def on_run_failed(event: RunFailed, ports: Ports) -> list[Saying]:
+        if not ports.count(event.model):
+            raise Parked("a request")
+        ports.add(event.model)
+        return []
+
+    engine = bench.engine_of({RunFailed: on_run_failed})
+    engine.take(bench.record(failure(), 0))
+    with engine.pool.connection() as connection:
+        ((seen, age),) = journal.parked(connection, "")
+    engine.take(bench.record(request(), 0))
+    assert counts(bench) == {"m": 2}
+    assert not engine._retry(seen, age)
+    assert counts(bench) == {"m": 2}
 
 
 def test_a_timer_fires_once_and_is_the_cause_of_what_it_says(bench) -> None:

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from confluent_kafka import Producer
 
 from tests.integration.control.begin import begin_here
 from tests.integration.control.toy import toy
-from tidemill.bus.control_client import Follower, Publisher, read_all
+from tests.waiting import until
+from tidemill.bus.control import journal
+from tidemill.bus.control.agents import BUG
+from tidemill.bus.control_client import Follower, Heard, Publisher, read_all
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.topics import control_topics
 from tidemill.events.training import RetrainRequested, RunDeclined, RunFailed
 from tidemill.telemetry.files import read_spans
 
-TOY = Path(__file__).with_name("toy.py")
+TOY, CRASHING = Path(__file__).with_name("toy.py"), Path(__file__).with_name("crashing.py")
 
 
 @contextmanager
-def process(stack, settings, dsn: str, port: int = 0) -> Iterator[subprocess.Popen[bytes]]:
-    child = subprocess.Popen([sys.executable, str(TOY)], env=stack.environment(settings, dsn, port))
+def process(stack, settings, dsn: str, port: int = 0, program: Path = TOY) -> Iterator[subprocess.Popen[bytes]]:
+    child = subprocess.Popen([sys.executable, str(program)], env=stack.environment(settings, dsn, port))
     try:
         yield child
     finally:
@@ -66,15 +69,21 @@ def request(name: str, reason: str) -> RetrainRequested:
     return RetrainRequested(stream="toy", model=name, requester="ann", reason=reason)
 
 
+def declined(follower: Follower, name: str) -> list[Heard]:
+    """What was newly said of a model."""
+    return [heard for heard in follower.poll(0.2) if isinstance(heard.event, RunDeclined) and heard.event.model == name]
+
+
 def collect(follower: Follower, name: str, reasons: set[str], seconds: float = 60) -> list[str]:
     """The reasons that were said for a model, each event once, until all wanted ones came."""
     said: dict[str, str] = {}
-    until = time.monotonic() + seconds
-    while not reasons <= set(said.values()):
-        assert time.monotonic() < until, f"missing: {sorted(reasons - set(said.values()))[:5]}"
-        for heard in follower.poll(0.2):
-            if isinstance(heard.event, RunDeclined) and heard.event.model == name:
-                said.setdefault(heard.envelope.id, heard.event.reason)
+
+    def complete() -> bool:
+        for heard in declined(follower, name):
+            said.setdefault(heard.envelope.id, heard.event.reason)  # type: ignore[attr-defined]
+        return reasons <= set(said.values())
+
+    until(complete, f"all of {sorted(reasons)[:5]}...", seconds)
     return list(said.values())
 
 
@@ -104,10 +113,7 @@ def test_the_envelope_tells_the_cause_and_carries_the_trace(stack, settings) -> 
         process(stack, settings, dsn),
     ):
         cause = publisher.publish(request(name, "why"), traceparent=parent)
-        until, found = time.monotonic() + 60, []
-        while not found and time.monotonic() < until:
-            found = [heard for heard in follower.poll(0.2) if isinstance(heard.event, RunDeclined) and heard.event.model == name]
-    envelope = found[0].envelope
+        envelope = until(lambda: declined(follower, name), "what it says of it")[0].envelope
     assert (envelope.source, envelope.caused_by, envelope.type) == ("toy", cause, "training.run-declined.v1")
     assert envelope.traceparent is not None
     assert envelope.traceparent[3:35] == parent[3:35]
@@ -127,11 +133,14 @@ def test_bad_bytes_become_dead_letters_and_the_stream_goes_on(stack, settings) -
     ):
         publisher.publish(request(name, "after"))
         collect(follower, name, {"after a"})
-        until, dead = time.monotonic() + 30, []
-        while len(dead) < 4 and time.monotonic() < until:
-            letters = [heard.event for heard in read_all(settings, [DeadLetter])]
-            dead = sorted(letter.reason for letter in letters if isinstance(letter, DeadLetter) and letter.key == key)
-    assert dead == ["not-framed", "not-framed", "not-framed", "unknown-schema"]
+        until(lambda: len(buried(settings, key)) == 4, "a dead letter for each")
+    assert buried(settings, key) == ["not-framed", "not-framed", "not-framed", "unknown-schema"]
+
+
+def buried(settings, key: bytes) -> list[str]:
+    """Why records of a key are dead letters."""
+    letters = [heard.event for heard in read_all(settings, [DeadLetter])]
+    return sorted(letter.reason for letter in letters if isinstance(letter, DeadLetter) and letter.key == key)
 
 
 def test_killed_at_any_moment_each_event_has_its_effect_once(stack, settings) -> None:
@@ -155,12 +164,15 @@ def test_killed_at_any_moment_each_event_has_its_effect_once(stack, settings) ->
 
 def _killed_after_some_work(dsn: str, child: subprocess.Popen[bytes], extra: float) -> None:
     """Kill -9 a random while after the process has begun to work on events."""
-    query, until = "select coalesce(sum(next), 0) from control.places", time.monotonic() + 60
+    query = "select coalesce(sum(next), 0) from control.places"
     with psycopg.connect(dsn, autocommit=True) as connection:
         before = connection.execute(query).fetchone()
-        while connection.execute(query).fetchone() == before and time.monotonic() < until:
+
+        def works() -> bool:
             assert child.poll() is None
-            time.sleep(0.02)
+            return connection.execute(query).fetchone() != before
+
+        until(works, "work on events")
     time.sleep(extra)  # the random moment itself
     child.kill()
     child.wait()
@@ -176,8 +188,7 @@ def test_health_metrics_and_spans_tell_how_it_is(stack, settings, free_port) -> 
         publisher.publish(request(name, "one"))
         collect(follower, name, {"one a", "one b"})
         report = await_lag(free_port)
-        with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics") as answer:
-            assert b"tidemill_records_read_total" in answer.read()
+        assert "tidemill_records_read_total" in httpx.get(f"http://127.0.0.1:{free_port}/metrics").text
         child.send_signal(signal.SIGTERM)
         assert child.wait(10) == 0
     assert (report["service"], report["state"]) == ("toy", "ready")
@@ -185,15 +196,36 @@ def test_health_metrics_and_spans_tell_how_it_is(stack, settings, free_port) -> 
     assert {"process training.retrain-requested.v1", "send training.run-declined.v1"} <= spans
 
 
-def await_lag(port: int) -> dict[str, object]:
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready") as answer:
-            report: dict[str, object] = json.loads(answer.read())
-        if "parked" in report and report["lag"] == 0:
-            return report
-        time.sleep(0.1)
-    raise AssertionError(report)
+def await_lag(port: int) -> dict[str, Any]:
+    """What the service reports once it is ready and has heard all."""
+
+    def heard_all() -> dict[str, Any] | None:
+        with suppress(httpx.TransportError):  # it does not listen yet
+            report: dict[str, Any] = httpx.get(f"http://127.0.0.1:{port}/health/ready").json()
+            return report if report["state"] == "ready" and "parked" in report and report["lag"] == 0 else None
+        return None
+
+    report: dict[str, Any] = until(heard_all, "a service that has heard all")
+    return report
+
+
+def test_the_last_record_is_taken_though_faust_passed_over_it(stack, settings, free_port) -> None:
+    """The service begins behind the record, so Faust will not bring it, and then its database says that it was never taken."""
+    name = model()
+    with Publisher(settings, "test") as publisher:
+        publisher.publish(request(name, "missed"))
+    dsn = database(stack, settings)
+    (missed,) = [heard for heard in read_all(settings, [RetrainRequested]) if getattr(heard.event, "model", None) == name]
+    with Follower(settings, [RunDeclined], "now") as follower, process(stack, settings, dsn, free_port):
+        await_lag(free_port)
+        with psycopg.connect(dsn) as connection:
+            journal.advance(connection, "training.retrain-requested.v1", missed.partition, missed.offset)
+        collect(follower, name, {"missed a", "missed b"})
+
+
+def test_a_process_whose_faust_has_crashed_ends(stack, settings) -> None:
+    with process(stack, settings, database(stack, settings), program=CRASHING) as child:
+        assert child.wait(60) == BUG
 
 
 def test_a_request_and_what_rests_on_it_in_the_wrong_order(stack, settings) -> None:

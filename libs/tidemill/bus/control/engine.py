@@ -66,6 +66,8 @@ class Engine:
         self.service, self.pool = service, pool
         self.said, self.planned = threading.Event(), threading.Event()
         self._registry, self._watch, self._stop = registry, watch, stop
+        self._taking = threading.Lock()
+        """Held by who takes records, so that nobody judges as passed over what another is at work on."""
         self._patiently = Patience(stop, self._waiting, _PAUSE, _LONGEST_PAUSE, away=(Transient, OperationalError))
         self._version = version("tidemill")
 
@@ -75,11 +77,25 @@ class Engine:
         Faust passes over what is in its buffers at a rebalance, and acknowledges it.
         """
         topic, partition = record.topic, record.partition
-        following = self.persist(lambda: self._following(topic, partition))
-        if following is not None and following < record.offset:
-            for missed in self.persist(lambda: between(topic, partition, following, record.offset)):
+        with self._taking:
+            following = self.persist(lambda: self._following(topic, partition))
+            if following is not None and following < record.offset:
+                for missed in self.persist(lambda: between(topic, partition, following, record.offset)):
+                    self.take(missed)
+            self.take(record)
+
+    def take_missed(self, topic: str, partition: int, first: int, end: int, between: Between) -> None:
+        """Take the records from `first` up to `end`, unless others have gone on from `first` meanwhile.
+
+        Raises Transient and OperationalError where they cannot be read now, Stopped at the service's end.
+        """
+        with self._taking:
+            if self._following(topic, partition) != first:
+                return
+            logger.warning("passed over", extra={"topic": topic, "partition": partition, "first": first, "end": end})
+            for missed in between(topic, partition, first, end):
                 self.take(missed)
-        self.take(record)
+            self.persist(lambda: self._go_on(topic, partition, end))
 
     def take(self, record: Record) -> None:
         """Take one record; returns once its effect is committed. Raises Stopped at the service's end."""
@@ -123,6 +139,12 @@ class Engine:
     def _following(self, topic: str, partition: int) -> int | None:
         with self.pool.connection() as connection:
             return journal.next_offset(connection, topic, partition)
+
+    def _go_on(self, topic: str, partition: int, end: int) -> None:
+        """Go on from `end`: a producer's transaction ends with an offset that no record has."""
+        with self._transaction() as connection:
+            if (journal.next_offset(connection, topic, partition) or 0) < end:
+                journal.advance(connection, topic, partition, end)
 
     def _take(self, record: Record, span: ControlSpan) -> bool:
         meta, begin = _meta(record, span.traceparent), time.perf_counter()
@@ -176,11 +198,14 @@ class Engine:
     def _retry(self, record: Record, age: float) -> bool:
         with spans.taking(self.service.name, record) as span, self._transaction() as connection:
             meta = _meta(record, span.traceparent)
+            if not journal.waits(connection, record):  # the clock's thread and the records' may have seen it waiting both
+                return False
             if age > PATIENCE:
                 self._bury(connection, record, meta, Rejected("antecedent-missing", "what this event rests on never came"))
             elif not self._judge(connection, record, meta, span):
                 return False
-            return journal.unpark(connection, record)
+            journal.unpark(connection, record)
+            return True
 
     def _fire(self, due: Due, meta: Meta) -> None:
         with self._transaction() as connection:

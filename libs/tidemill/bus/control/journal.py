@@ -181,10 +181,10 @@ def parked(connection: Connection[Any], topic: str) -> list[tuple[Record, float]
     return [(Record(a, b, c, d, e, _headers(names, values)), age) for a, b, c, d, e, names, values, age in rows]
 
 
-def unpark(connection: Connection[Any], record: Record) -> bool:
-    """Take a record from those that wait; False where it is no longer there."""
+def unpark(connection: Connection[Any], record: Record) -> None:
+    """Take a record from those that wait."""
     query = 'delete from control.parked where topic = %s and partition = %s and "offset" = %s'
-    return connection.execute(query, (record.topic, record.partition, record.offset)).rowcount == 1
+    connection.execute(query, (record.topic, record.partition, record.offset))
 
 
 def waits(connection: Connection[Any], record: Record) -> bool:

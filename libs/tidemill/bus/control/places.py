@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tidemill.errors import Transient
@@ -25,7 +25,14 @@ class Places:
         self.group, self._topics, self._lock = group, tuple(topics), threading.Lock()
         config: dict[str, str | int | float | bool] = {"bootstrap.servers": settings.kafka, **settings.librdkafka}
         self._admin = AdminClient(config)
-        self._consumer = Consumer({**config, "group.id": self.group, "enable.auto.commit": False, "auto.offset.reset": "error"})
+        reading: dict[str, str | int | float | bool] = {
+            "group.id": self.group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+            "isolation.level": "read_uncommitted",  # as Faust reads, or what it takes would not be found
+        }
+        self._consumer = Consumer({**config, **reading})
 
     def begin(self, heard: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
         """Set the group's offsets from what the database says was heard (else the topics' begin), and return them.
@@ -75,16 +82,27 @@ class Places:
         until = time.monotonic() + _TIMEOUT
         while time.monotonic() < until:
             for message in self._consumer.consume(100, 0.2):
-                if message.error():
-                    raise KafkaException(message.error())
-                offset = message.offset() or 0
-                if offset >= end:
+                ended = _ended(message)
+                if (message.offset() or 0) >= end:
                     return
-                headers = cast(envelope.Headers, message.headers() or [])
-                yield Record(str(message.topic()), message.partition() or 0, offset, message.key(), message.value(), headers)
+                if not ended:
+                    yield _record_of(message)
         raise Transient("records that were passed over cannot be read again")
 
     def forget(self, groups: Sequence[str]) -> None:
         """Delete groups, where nobody is in them; returns at once."""
         if groups:
             self._admin.delete_consumer_groups(list(groups))
+
+
+def _ended(message: Message) -> bool:
+    """Whether this says that the partition ends here (its offset is the end's), and is no record. Raises KafkaException."""
+    error = message.error()
+    if error is not None and error.code() != KafkaError._PARTITION_EOF:
+        raise KafkaException(error)
+    return error is not None
+
+
+def _record_of(message: Message) -> Record:
+    headers = cast(envelope.Headers, message.headers() or [])
+    return Record(str(message.topic()), message.partition() or 0, message.offset() or 0, message.key(), message.value(), headers)

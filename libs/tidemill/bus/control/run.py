@@ -21,6 +21,7 @@ from tidemill.bus.control.engine import Engine
 from tidemill.bus.control.places import Places
 from tidemill.bus.control.relay import Relay
 from tidemill.bus.control.service import ControlService
+from tidemill.bus.control.sweep import Sweep
 from tidemill.bus.control.watch import Observed
 from tidemill.bus.control_client import topic_name
 from tidemill.bus.patience import Stopped
@@ -78,7 +79,7 @@ async def _live(
     agents = Agents(settings, places.group, topics, lambda record: engine.take_in_order(record, places.between))
     await agents.start()
     watch.ready(places)
-    threads += [_thread("clock", Clock(engine, stop).run)]
+    threads += [_thread("clock", Clock(engine, stop).run), _thread("sweep", Sweep(engine, places, stop).run)]
     threads += [_thread(f"sidecar {number}", partial(sidecar, engine, stop)) for number, sidecar in enumerate(sidecars)]
     while not ended.is_set():
         if agents.crashed:

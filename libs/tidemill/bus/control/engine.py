@@ -5,26 +5,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from typing import Any, Protocol, TypeVar
 
 from psycopg import Connection, DataError, OperationalError
 from psycopg_pool import ConnectionPool
 
 from tidemill.bus.control import journal, spans
-from tidemill.bus.control.service import ControlService, Due, Meta, Parked, Saying, Timer, ToStream, Transaction
+from tidemill.bus.control.outbox import Outbox
+from tidemill.bus.control.service import ControlService, Due, Meta, Parked, Saying, Transaction
 from tidemill.bus.control_client import topic_name
 from tidemill.bus.patience import Patience, Stopped
 from tidemill.errors import Rejected, Transient
 from tidemill.events import envelope, wire
 from tidemill.events.base import Event
-from tidemill.events.dead import Record, dead_letter
-from tidemill.events.identity import event_id
+from tidemill.events.dead import Record
 from tidemill.events.schema_registry import Registry
 from tidemill.telemetry import ControlSpan, facts_of
 
@@ -66,10 +63,10 @@ class Engine:
         self.service, self.pool = service, pool
         self.said, self.planned = threading.Event(), threading.Event()
         self._registry, self._watch, self._stop = registry, watch, stop
+        self._outbox = Outbox(service.name, registry)
         self._taking = threading.Lock()
         """Held by who takes records, so that nobody judges as passed over what another is at work on."""
         self._patiently = Patience(stop, self._waiting, _PAUSE, _LONGEST_PAUSE, away=(Transient, OperationalError))
-        self._version = version("tidemill")
 
     def take_in_order(self, record: Record, between: Between) -> None:
         """Take one record, and before it those between it and the last one taken. Raises Stopped at the service's end.
@@ -173,7 +170,7 @@ class Engine:
         except Parked as error:
             return self._park(connection, record, meta, error)
         else:
-            self._say(connection, meta, said)
+            self._outbox.say(connection, meta, said)
         return True
 
     def _park(self, connection: Connection[Any], record: Record, meta: Meta, error: Parked) -> bool:
@@ -211,13 +208,13 @@ class Engine:
         with self._transaction() as connection:
             if journal.take_due(connection, due.id):
                 ports = self.service.ports(Transaction(connection, meta))
-                self._say(connection, meta, self.service.timers[due.name](due, ports))
+                self._outbox.say(connection, meta, self.service.timers[due.name](due, ports))
 
     def _once(self, meta: Meta, act: Callable[[Any], Sequence[Saying]]) -> bool:
         with self._transaction() as connection:
             first = journal.hear(connection, "", meta.id)
             if first:
-                self._say(connection, meta, act(self.service.ports(Transaction(connection, meta))))
+                self._outbox.say(connection, meta, act(self.service.ports(Transaction(connection, meta))))
             return first
 
     @contextmanager
@@ -234,42 +231,12 @@ class Engine:
             raise Rejected("wrong-type", f"{type(event).__name__} does not belong into {record.topic}")
         return event
 
-    def _say(self, connection: Connection[Any], meta: Meta, said: Sequence[Saying]) -> None:
-        ordinals: Counter[tuple[str, str]] = Counter()
-        for saying in said:
-            kind, subject = _kind(saying), _subject(saying)
-            number = event_id(meta.id, kind, subject, ordinals[kind, subject])
-            ordinals[kind, subject] += 1
-            if isinstance(saying, Timer):
-                journal.plan(connection, Due(number, saying.name, saying.subject, saying.payload, saying.at, meta.traceparent))
-            else:
-                journal.say(connection, self._letter(number, meta, saying))
-
-    def _letter(self, number: str, meta: Meta, saying: Event | ToStream) -> journal.Letter:
-        to = saying if isinstance(saying, ToStream) else None
-        event = to.event if to else saying
-        assert isinstance(event, Event)
-        topic = topic_name(type(event), to.stream if to else None)
-        return journal.Letter(
-            id=number,
-            topic=topic,
-            partition=to.partition if to else None,
-            key=event.kafka_key(),
-            value=wire.encode(event, self._registry),
-            headers=self._headers(number, topic, meta, event),
-        )
-
-    def _headers(self, number: str, topic: str, meta: Meta, event: Event) -> envelope.Headers:
-        traceparent = spans.sending(topic, number, meta, event)
-        return envelope.headers(number, self.service.name, event.ce_type(), meta.now, traceparent, meta.id)
-
     def _bury(self, connection: Connection[Any], record: Record, meta: Meta, error: Rejected) -> None:
-        letter = dead_letter(record, error, self.service.name, self._version, meta.now)
         logger.warning(
             "dead letter", extra={"topic": record.topic, "offset": record.offset, "reason": error.reason, "why": error.message}
         )
         self._watch.dead(record.topic, error.reason)
-        journal.say(connection, replace(self._letter(letter.id, meta, letter), id=letter.id))
+        self._outbox.bury(connection, record, meta, error)
 
 
 def _meta(record: Record, traceparent: str | None) -> Meta:
@@ -286,20 +253,6 @@ def _meta(record: Record, traceparent: str | None) -> Meta:
         partition=record.partition,
         offset=record.offset,
     )
-
-
-def _kind(saying: Saying) -> str:
-    if isinstance(saying, Timer):
-        return f"timer:{saying.name}"
-    return (saying.event if isinstance(saying, ToStream) else saying).ce_type()
-
-
-def _subject(saying: Saying) -> str:
-    if isinstance(saying, Timer):
-        return saying.subject
-    if isinstance(saying, ToStream):
-        return f"{saying.stream}/{saying.partition}"
-    return (saying.kafka_key() or b"").decode()
 
 
 def _now() -> int:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+from typing import Final
+
+_YOUNG: Final = 100_000
+"""New objects after which the collector looks: several times what a batch holds, all of which goes with it. It looked 25 times a batch."""
 
 
 def settle() -> None:
@@ -12,6 +16,7 @@ def settle() -> None:
     """
     gc.collect()
     keep()
+    gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
 
 
 def keep() -> None:

@@ -119,9 +119,9 @@ def read_to_end(settings: Settings, topic: str) -> Iterator[list[Message]]:
             taken = take(consumer, READ_AT_ONCE, PATIENCE)
             if not taken:
                 raise Transient(f"the broker has been silent for {PATIENCE:.0f} s in the middle of {topic}")
-            if messages := good(taken):
-                last = dict(zip(map(Message.partition, messages), map(Message.offset, messages), strict=True))
-                ends = {number: high for number, high in ends.items() if (last.get(number, -1) or 0) + 1 < high}
+            messages, reached = good(taken), following(taken)
+            ends = {number: high for number, high in ends.items() if reached.get(number, 0) < high}
+            if messages:
                 yield messages
     finally:
         consumer.close()
@@ -138,6 +138,16 @@ def watermarks(consumer: Consumer, topic: str, patience: float = PATIENCE) -> di
         }
     except KafkaException as error:
         raise Transient(f"the broker does not answer: {error}") from error
+
+
+def following(messages: list[Message]) -> dict[int, int]:
+    """The next offset of each partition, by what came of it in order.
+
+    The end of a partition tells it too: there may be no record at its last offset, since a producer's transaction ends with a marker.
+    """
+    ended = [message.error() is not None for message in messages]
+    places: Any = zip(map(Message.partition, messages), map(Message.offset, messages), ended, strict=True)
+    return {partition: offset if end else offset + 1 for partition, offset, end in places if offset is not None}
 
 
 def good(messages: list[Message]) -> list[Message]:

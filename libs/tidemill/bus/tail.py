@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from tidemill.bus.consumer import PATIENCE, READ_AT_ONCE, good, take, watermarks
+from tidemill.bus.consumer import PATIENCE, READ_AT_ONCE, following, good, take, watermarks
 from tidemill.errors import Transient
 from tidemill.events.fixed import dtype_of
 from tidemill.events.identity import hash64
@@ -97,8 +97,9 @@ class Lookup:
             messages = take(self._consumer, min(READ_AT_ONCE, end - begin), PATIENCE)
             if not messages:
                 raise Transient(f"the broker has been silent for {PATIENCE:.0f} s in the middle of {topic}")
-            if found := [message for message in good(messages) if int(message.offset() or 0) < end]:
-                begin = int(found[-1].offset() or 0) + 1
+            found = [message for message in good(messages) if int(message.offset() or 0) < end]
+            begin = max(begin, following(messages).get(partition, 0))
+            if found:
                 yield found
         self._consumer.unassign()
 

@@ -30,12 +30,13 @@ from tidemill.events.topics import control_topics
 from tidemill.events.training import RetrainRequested, RunDeclined, RunFailed
 from tidemill.telemetry.files import read_spans
 
-TOY, CRASHING = Path(__file__).with_name("toy.py"), Path(__file__).with_name("crashing.py")
+REPOSITORY = Path(__file__).resolve().parents[3]
+TOY, CRASHING = "tests.integration.control.toy", "tests.integration.control.crashing"
 
 
 @contextmanager
-def process(stack, settings, dsn: str, port: int = 0, program: Path = TOY) -> Iterator[subprocess.Popen[bytes]]:
-    child = subprocess.Popen([sys.executable, str(program)], env=stack.environment(settings, dsn, port))
+def process(stack, settings, dsn: str, port: int = 0, program: str = TOY) -> Iterator[subprocess.Popen[bytes]]:
+    child = subprocess.Popen([sys.executable, "-m", program], cwd=REPOSITORY, env=stack.environment(settings, dsn, port))
     try:
         yield child
     finally:

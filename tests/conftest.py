@@ -15,9 +15,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
 from hypothesis import settings as hypothesis_settings
 from psycopg import sql
 
+from tests.waiting import until
 from tidemill.events.schema_registry import Registry
 from tidemill.events.topics import Topic, stream_topics
 from tidemill.settings import Settings
@@ -65,6 +67,13 @@ class Stack:
     def topics(self, topics: Iterable[Topic]) -> None:
         """Create topics."""
         ensure_topics(self.bootstrap, topics)
+
+    def plain_topic(self, partitions: int = 1) -> str:
+        """A fresh topic with the broker's own settings; its name."""
+        name, admin = f"plain-{uuid.uuid4().hex[:8]}", AdminClient({"bootstrap.servers": self.bootstrap})
+        admin.create_topics([NewTopic(name, partitions)])[name].result(30)
+        until(lambda: name in admin.list_topics(timeout=10).topics, "the topic")
+        return name
 
     def stream(self, stream: str, *sources: str, shards: int = 1) -> None:
         """Create all topics of a stream."""

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
-
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.conftest import Stack
-from tests.waiting import until
 from tidemill.bus.consumer import read_to_end, reader
 from tidemill.bus.tail import Lookup
 from tidemill.settings import Settings
@@ -24,10 +20,8 @@ def settings(stack: Stack) -> Settings:
 
 
 @pytest.fixture
-def topic(settings: Settings) -> str:
-    name, admin = f"readers-{uuid.uuid4().hex[:8]}", AdminClient({"bootstrap.servers": settings.kafka})
-    admin.create_topics([NewTopic(name, 2)])[name].result(30)
-    until(lambda: name in admin.list_topics(timeout=10).topics, "the topic")
+def topic(stack: Stack, settings: Settings) -> str:
+    name = stack.plain_topic(2)
     producer = Producer({"bootstrap.servers": settings.kafka, "transactional.id": name})
     producer.init_transactions(30)
     producer.begin_transaction()

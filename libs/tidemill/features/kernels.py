@@ -224,12 +224,20 @@ def read(rings, row, tile, layout, i, out):  # type: ignore[no-untyped-def]
             out[i, a] = value
 
 
+@part
+def unseen(layout, i, out):  # type: ignore[no-untyped-def]
+    """Every feature of an entity without events into `out[i]`, which is NaN: a count is 0."""
+    for a in range(layout.aggs.shape[0]):
+        if layout.aggs[a] == AGG_COUNT:
+            out[i, a] = 0.0
+
+
 @kernel
 def fold(begin, key, time, stream, reads, adds, values, layout, rings, out, late):  # type: ignore[no-untyped-def]
     """Fold events `begin`.. of one table; returns the first event that was not folded, because the table has no row left for it.
 
     Per event: `key` u64 (0: none), `time` and `stream` (event and stream time, us), `reads`/`adds`, `values[n, v]` (NaN: null).
-    `out[n, a]` and `late[n]` get what a trigger reads. An entity that has been silent for `memory` counts as never seen, whether its
+    `out[n, a]` (NaN so far) and `late[n]` get what a trigger reads. An entity that has been silent for `memory` counts as never seen, whether its
     row has been given away or not.
     """
     entities, used, ring = rings.entities, rings.used, rings.tiles.shape[1]
@@ -240,8 +248,7 @@ def fold(begin, key, time, stream, reads, adds, values, layout, rings, out, late
         row, tile = rings.slots[at], time[i] // layout.slide
         known = row >= 0 and stream[i] < entities[row]["until"] + layout.memory
         if reads[i] and not known:
-            for a in range(layout.aggs.shape[0]):
-                out[i, a] = 0.0 if layout.aggs[a] == AGG_COUNT else np.nan
+            unseen(layout, i, out)
         elif reads[i] and tile < entities[row]["newest"] - layout.late:
             late[i] = True
         elif reads[i]:

@@ -102,10 +102,8 @@ class Roster:
 
         Whether the decision has expired is not asked: that was judged once, when the switch was appended (R12).
         """
-        decided(switch, self.bundle, ring)
         seats = self.of(switch.model)
-        if switch.rollout <= seats.rollout:
-            raise Refused("old-rollout", f"rollout {switch.rollout} of {switch.model} comes after rollout {seats.rollout}")
+        check_switch(switch, self.bundle, seats.rollout, ring)
         return replace(self, seats={**self.seats, switch.model: seats.after(switch, link)})
 
     def to_json(self) -> dict[str, Any]:
@@ -118,6 +116,13 @@ class Roster:
         """The roster of `to_json`."""
         seats = {name: Seats(_seat(champion), _seat(first), rollout) for name, (champion, first, rollout) in found["seats"].items()}
         return cls(found["stream"], found["content"], seats)
+
+
+def check_switch(switch: ModelSwitched, bundle: Bundle | None, newest: int, ring: KeyRing) -> None:
+    """Refused unless a switch in the log holds: it is decided as the spec in force asks, and its rollout comes after the model's `newest`."""
+    decided(switch, bundle, ring)
+    if switch.rollout <= newest:
+        raise Refused("old-rollout", f"rollout {switch.rollout} of {switch.model} comes after rollout {newest}")
 
 
 def decided(said: ModelSwitched | RolloutOrdered, bundle: Bundle | None, ring: KeyRing) -> Verified:

@@ -14,7 +14,7 @@ from services.ingest.step import ids as table
 from tidemill.errors import Refused
 from tidemill.events import log, log_header, wire
 from tidemill.events.identity import hash64, hash64_many
-from tidemill.models.rollout import decided
+from tidemill.models.rollout import check_switch
 from tidemill.spec import Bundle
 from tidemill.trust.keys import KeyRing
 
@@ -93,9 +93,8 @@ def _switched(state: State, found: Switched, ring: KeyRing) -> None:
     """Take a switch, unless serving ignores it too: a forged one with a high rollout number would make all genuine orders stale."""
     newest = state.switches.get(found.event.model)
     with suppress(Refused):
-        decided(found.event, state.bundle, ring)
-        if newest is None or found.event.rollout > newest.event.rollout:
-            state.switches[found.event.model] = found
+        check_switch(found.event, state.bundle, newest.event.rollout if newest else 0, ring)
+        state.switches[found.event.model] = found
 
 
 def _read(kind: type[log.SpecAdopted] | type[log.ModelSwitched] | type[log.Progressed], value: bytes) -> dict[str, object]:

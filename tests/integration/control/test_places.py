@@ -6,9 +6,8 @@ import uuid
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 
-from tests.waiting import until
 from tidemill.bus.control.places import Places
 from tidemill.errors import Transient
 from tidemill.settings import Settings
@@ -20,11 +19,9 @@ def settings(stack) -> Settings:
 
 
 @pytest.fixture
-def topic(settings) -> str:
+def topic(stack, settings) -> str:
     """A topic of one partition with the records 0 to 4."""
-    name, admin = f"places-{uuid.uuid4().hex[:8]}", AdminClient({"bootstrap.servers": settings.kafka})
-    admin.create_topics([NewTopic(name, 1)])[name].result(30)
-    until(lambda: name in admin.list_topics(timeout=10).topics, "the topic")
+    name = stack.plain_topic()
     producer = Producer({"bootstrap.servers": settings.kafka})
     for number in range(5):
         producer.produce(name, b"%d" % number, partition=0)

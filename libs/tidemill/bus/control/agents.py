@@ -2,8 +2,8 @@
 
 Of Faust only consuming is used. Faust 0.15.3 acknowledges an event in a `finally` even when its agent raised or was cancelled
 (faust#606 and others), and passes over what a rebalance found in its buffers; so no error may reach it, and the engine finds
-records that were passed over by their offsets, the last ones of a partition by the sweep. Tables, `take` and
-exactly_once are not used; nor is the `confluent://` driver.
+records that were passed over by their offsets, the last ones of a partition by the sweep. Tables, `take` and exactly_once are not
+used; nor is the `confluent://` driver.
 """
 
 from __future__ import annotations

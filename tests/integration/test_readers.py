@@ -6,6 +6,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.conftest import Stack
+from tests.waiting import until
 from tidemill.bus.consumer import read_to_end, reader
 from tidemill.bus.tail import Lookup
 from tidemill.settings import Settings
@@ -28,7 +29,16 @@ def topic(stack: Stack, settings: Settings) -> str:
     for number in range(MARKER):
         producer.produce(name, b"%d" % number, partition=1)
     producer.commit_transaction(30)
+    until(lambda: end_of(settings, name) == MARKER + 1, "the marker, which the broker writes after its answer")
     return name
+
+
+def end_of(settings: Settings, topic: str) -> int:
+    lookup = Lookup(reader(settings))
+    try:
+        return lookup.bounds(topic, 1)[1]
+    finally:
+        lookup.close()
 
 
 def test_all_of_a_topic_is_read_though_it_ends_with_a_marker(settings: Settings, topic: str) -> None:

@@ -12,6 +12,7 @@ from confluent_kafka import Producer
 from tests.integration.control.begin import begin_here
 from tests.integration.control.conftest import Bench
 from tests.integration.control.toy import Ports, toy
+from tests.waiting import until
 from tidemill.bus.control import journal
 from tidemill.bus.control.places import Places
 from tidemill.bus.control.service import Saying
@@ -96,6 +97,7 @@ def test_an_offset_that_no_record_has_is_gone_over(unheard) -> None:
     producer.begin_transaction()
     producer.produce(topic_name(RetrainRequested), b"junk", partition=0)
     producer.commit_transaction()
+    until(lambda: unheard.waiting() == 2, "the marker, which the broker writes after its answer")
     unheard.sweep.look()
     unheard.sweep.look()
     assert unheard.bench.seen.letters == ["not-framed"]

@@ -17,6 +17,7 @@ from services.monitoring.step import FEATURES, PREDICTIONS, SHADOWS, Known, step
 from services.monitoring.window import Said
 from tidemill.bus import fold
 from tidemill.bus.fold import Batch, Input, OutputTopic, Snapshot
+from tidemill.bus.metrics import REFERENCES_MISSING
 from tidemill.errors import Rejected
 from tidemill.events import envelope, wire
 from tidemill.events.base import Event
@@ -128,18 +129,21 @@ class Monitoring:
         wanted = {watch.champion for watch in state.watches.values() if watch.champion} | set(coming)
         if others := had.keys() - wanted:  # a switch that came earlier named them, and may be waiting still
             wanted |= others & self._named(state.ids, state.values)
-        state.references = {digest: had[digest] if digest in had else self._reference(digest) for digest in sorted(wanted)}
+        state.references = {
+            digest: had[digest] if digest in had else self._reference(state.stream, digest) for digest in sorted(wanted)
+        }
 
     def _named(self, ids: npt.NDArray[np.int64], values: Sequence[bytes]) -> set[str]:
         """The artifacts that the switches among these records name."""
         switches = [number for number, kind in self._kinds.items() if kind.name == ModelSwitched.full_name()]
         return {_artifact(values[at]) for at in np.flatnonzero(np.isin(ids, switches)).tolist()}
 
-    def _reference(self, digest: str) -> Reference | None:
+    def _reference(self, stream: str, digest: str) -> Reference | None:
         try:
             return Reference.from_json(artifact.part(self._store.get_tree(digest), artifact.REFERENCE))
         except Rejected as error:  # a switch may name anything; without a reference there is no drift to tell
-            logger.error("no reference", extra={"artifact": digest, "reason": error.reason, "why": error.message})
+            REFERENCES_MISSING.labels(stream, error.reason).inc()
+            logger.error("no reference", extra={"stream": stream, "artifact": digest, "reason": error.reason, "why": error.message})
             return None
 
     def _rows(self, state: State, kind: type[Said], said: list[Any]) -> fold.Rows:

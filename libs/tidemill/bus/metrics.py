@@ -35,4 +35,9 @@ IGNORED: Final = Counter("tidemill_snapshots_ignored", "Snapshots that were not 
 SWITCHES_IGNORED: Final = Counter(
     "tidemill_switches_ignored", "Switches in the log that serving ignores, because they do not hold", ["stream", "reason"]
 )
+REFERENCES_MISSING: Final = Counter(
+    "tidemill_references_missing",
+    "Artifacts named by a switch whose training reference cannot be read: of a champion among them no drift is told",
+    ["stream", "reason"],
+)
 RETRIES: Final = Counter("tidemill_retries", "Attempts that were put off because something was away")

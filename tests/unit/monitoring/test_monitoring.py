@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from services.monitoring.fold import Monitoring
 from tests.calls import calls_of
@@ -183,8 +184,13 @@ def test_state_is_plain_arrays(trust: Trust) -> None:
     assert all(isinstance(array, np.ndarray) for array in snapshot.arrays.values())
 
 
-def test_references_are_kept_for_the_champion_alone_and_a_missing_one_is_asked_for_once(trust: Trust) -> None:
+def missing() -> float:
+    return REGISTRY.get_sample_value("tidemill_references_missing_total", {"stream": "small", "reason": "no-artifact"}) or 0.0
+
+
+def test_references_are_kept_for_the_champion_alone_and_a_missing_one_is_asked_for_once_and_counted(trust: Trust) -> None:
     asked: list[str] = []
+    before = missing()
 
     class Store(scene.Store):
         def get_tree(self, digest: str) -> dict[str, bytes]:
@@ -202,6 +208,7 @@ def test_references_are_kept_for_the_champion_alone_and_a_missing_one_is_asked_f
     first, second = (f"sha256:{version:064x}" for version in (1, 2))
     assert list(state.references) == [second]
     assert sorted(asked) == [first, second]
+    assert missing() == before + 1
 
 
 def test_a_reference_is_kept_as_long_as_a_switch_that_names_it_waits(trust: Trust) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -127,8 +126,3 @@ def joined(said: Sequence[Rows], name: str, stream: str) -> Batch:
     headers = [head for rows in said for head in (rows.headers or [None] * len(rows))]
     seqs = np.arange(len(values))
     return Batch(name, stream, 0, seqs, np.zeros_like(seqs), keys, values, headers, seqs)
-
-
-def once_each(keys: Sequence[bytes | None]) -> bool:
-    """Whether no key is there twice."""
-    return all(count == 1 for count in Counter(keys).values())

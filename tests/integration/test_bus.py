@@ -203,12 +203,10 @@ def test_a_second_life_goes_on_where_the_first_was_drained(scene: Scene) -> None
     seq = scene.write_log(numbers(5_000))
     want = expected(scene, 5_000)
     scene.fold_all(want)
-    begin = time.monotonic()
     life = scene.start()
     scene.write_log(numbers(6_000)[5_000:], writer=1, seq=seq, barrier=False)
     want = expected(scene, 6_000)
     until(lambda: scene.count("features") >= len(want))
-    assert time.monotonic() - begin < 20
     assert scene.stop(life) == 0
     assert [message.value() for message in scene.read("features")] == want  # physically once: nothing was folded again
     assert f'"log.{scene.stream}": 5001' in scene.errors()

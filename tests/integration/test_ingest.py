@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,16 +185,13 @@ def test_a_dead_writers_late_batch_is_void(stream: Stream) -> None:
     assert "zombie" not in dict(stream.events())
 
 
-def test_an_event_passes_live_within_milliseconds(stream: Stream) -> None:
+def test_a_live_event_waits_for_no_other(stream: Stream) -> None:
     stream.apply()
     life = stream.start().ready()
-    took = []
     for n in range(50):
-        begin = time.perf_counter()
         code, answer = life.post("a", {"id": f"e{n}", "at": START + n, "amount": 1.5, "color": None})
-        took.append(time.perf_counter() - begin)
         assert (code, answer["status"]) == (202, "accepted")
-    assert sorted(took)[25] < 0.25  # far above what it takes: the machine is shared
+        assert dict(stream.events())[f"e{n}"] is not None  # it is there before the next one comes
 
 
 def test_a_new_spec_is_adopted_at_its_place(stream: Stream) -> None:

@@ -36,15 +36,14 @@ def demo(
     output: AsOutput = Output.text,
 ) -> None:
     """Run the whole loop over a year of real flights, and report what it did."""
-    home, bundle = Settings.given(data_dir).data_dir, load(folder)
+    home, bundle, end = Settings.given(data_dir).data_dir, load(folder), moment(until) if until else None
     console = Console(highlight=False, force_terminal=False if headless else None)
     run.prepare(home, bundle)
     with run.stack(home, keep) as settings:
         run.apply(folder, home, bundle)
         session = Session(settings, folder, [*story.TOLD, WindowClosed])
-        end = moment(until) if until else session.timeline.end
         with run.deciding(home, bundle), _telling(console, session, headless) as (shown, tell):
-            clock, _ = run.replay(session, end, shown, tell)
+            clock, _ = run.replay(session, session.timeline.end if end is None else end, shown, tell)
         session.close()
         console.print("reading everything back")
         reports = run.report(session, clock)

@@ -31,8 +31,9 @@ def feed(
     data_dir: DataDir = None,
 ) -> None:
     """Replay a use case's history into its raw topics."""
+    asked = moment(until) if until else None
     session = Session(connected(data_dir), folder)
-    end = moment(until) if until else session.timeline.end
+    end = session.timeline.end if asked is None else asked
     try:
         with progress(Console(stderr=True)) as bar:
             sent = session.run(end, hold, paced(max(session.begin, session.timeline.first), speed), teller(bar, session))

@@ -1,6 +1,6 @@
 """A small client of the schema registry (Confluent's HTTP interface).
 
-confluent-kafka's own client takes 0.4 s and 30 MB to import, in each of seven services; this needs four calls of it.
+confluent-kafka's own client takes 0.4 s and 30 MB to import, in each of seven services; this needs a handful of calls.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from http.client import RemoteDisconnected
+from http.client import HTTPException, RemoteDisconnected
 from typing import Any
 
 from tidemill.errors import Refused, Rejected, Transient
@@ -18,6 +18,8 @@ from tidemill.events.base import Event
 from tidemill.events.topics import compatibility_of
 
 _TYPE = "application/vnd.schemaregistry.v1+json"
+_TOLD = 2000
+"""Bytes of an error's answer that people are told."""
 _BUSY = (408, 409, 423, 429)  # 409 on a registration is judged by its own code, below
 
 
@@ -110,33 +112,34 @@ class Registry:
         headers = {"Accept": f"{_TYPE}, application/json"} | ({"Content-Type": _TYPE} if data else {})
         request = urllib.request.Request(self._url + path, data=data, method=method, headers=headers)  # noqa: S310
         try:
-            return self._answer(request)
-        except urllib.error.HTTPError as error:
-            return _judge(error, path)
-        except (OSError, ValueError) as error:
-            raise Transient(f"the schema registry at {self._url} does not answer: {error}") from error
+            code, answer = self._answer(request)
+            return json.loads(answer or b"null") if code < 400 else _judge(code, answer, path)
+        except (OSError, HTTPException, ValueError) as error:
+            raise Transient(f"the schema registry at {self._url} does not answer: {error!r}") from error
 
-    def _answer(self, request: urllib.request.Request) -> Any:
-        """The JSON that comes back. A server that hangs up instead is asked once more: every call here may be said twice."""
+    def _answer(self, request: urllib.request.Request) -> tuple[int, bytes]:
+        """The answer's code and body. A server that hangs up instead is asked once more: every call here may be said twice."""
         try:
             return self._once(request)
         except RemoteDisconnected:
             return self._once(request)
 
-    def _once(self, request: urllib.request.Request) -> Any:
-        with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310
-            return json.loads(response.read() or b"null")
+    def _once(self, request: urllib.request.Request) -> tuple[int, bytes]:
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310
+                return response.status, response.read()
+        except urllib.error.HTTPError as error:
+            with error:  # its body may stay away, too
+                return error.code, error.read()
 
 
-def _judge(error: urllib.error.HTTPError, path: str) -> None:
-    with error:
-        text = error.read(2000).decode(errors="replace")
-    if error.code == 404 or (error.code == 409 and path.startswith("/config/")):
+def _judge(code: int, answer: bytes, path: str) -> None:
+    if code == 404 or (code == 409 and path.startswith("/config/")):
         return  # nothing there; or another process has just set the same rule
-    if (error.code in _BUSY and "/versions" not in path) or error.code >= 500:
-        raise Transient(f"the schema registry answered {error.code} to {path}: {text}")
-    reason = "incompatible-schema" if error.code == 409 else "bad-schema"
-    raise Refused(reason, f"the schema registry answered {error.code} to {path}: {text}")
+    why = f"the schema registry answered {code} to {path}: {answer[:_TOLD].decode(errors='replace')}"
+    if (code in _BUSY and "/versions" not in path) or code >= 500:
+        raise Transient(why)
+    raise Refused("incompatible-schema" if code == 409 else "bad-schema", why)
 
 
 def _parsed(schema_id: int, text: str) -> Any:

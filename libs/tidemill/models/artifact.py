@@ -24,9 +24,6 @@ CARD: Final = "model-card.md"
 LINEAGE: Final = "lineage.json"
 """Run, cause, dataset, log range, code and spec digests, seed, parameters."""
 
-FILES: Final = (MODEL, ENCODING, REFERENCE, REPORT, MLMODEL, CARD, LINEAGE)
-"""All files of an artifact."""
-
 
 def part(files: Mapping[str, bytes], name: str) -> bytes:
     """One file's bytes; Rejected `bad-artifact` where it is not there."""

@@ -17,6 +17,8 @@ from types import FrameType
 
 import psutil
 
+from tidemill.bus.patience import Patience, Stopped
+from tidemill.errors import Transient
 from tidemill.settings import Settings
 from tidemill.stack import kafka, outside, postgres, registry, services
 from tidemill.stack.child import Child, StartFailed, free_port
@@ -28,6 +30,8 @@ Tell = Callable[[str], object]
 SERVICES_END, PARTS_END = 4.5, 8.0
 """Seconds after which services, then servers that have not ended are killed; below the promised 10."""
 _SERVICES_TIME_OUT = 120.0
+_CONTRACTS_TIME_OUT = 60.0
+_STOPPED = "stopped while starting"
 _BACK_OFF, _LONGEST_BACK_OFF, _STEADY = 0.5, 30.0, 60.0
 
 
@@ -112,6 +116,13 @@ class Stack:
             for watched in group.values():
                 watched.child.end(begun + end - time.monotonic())
 
+    def wait(self, timeout: float) -> bool:
+        """Whether the stack is told to stop within so many seconds. Looks again and again: a signal's handler may take no lock."""
+        until = time.monotonic() + timeout
+        while not self.stopping and time.monotonic() < until:
+            time.sleep(0.05)
+        return self.stopping
+
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
 
@@ -124,7 +135,7 @@ class Stack:
         schemas = self._start_registry(before)
         broker()
         schemas()
-        ensure_contracts(self.settings)
+        self._make_contracts()
         self._start_services(before)
 
     def _trust_as(self, before: State | None) -> None:
@@ -172,6 +183,16 @@ class Stack:
         self._write(f"starting: {child.name}")
         return lambda: self._wait([(watched, ready)], time_out)
 
+    def _make_contracts(self) -> None:
+        """Topics and schemas. A server that has only just come up may leave a call unanswered: it is asked again."""
+        patiently = Patience(self, lambda why, _: self.tell(f"topics and schemas wait: {why}"), 0.5, 5.0, _CONTRACTS_TIME_OUT)
+        try:
+            patiently(lambda: ensure_contracts(self.settings))
+        except Stopped:
+            raise StartFailed(_STOPPED) from None
+        except Transient as error:
+            raise StartFailed(f"topics and schemas could not be made within {_CONTRACTS_TIME_OUT:.0f} s: {error}") from error
+
     def _start_services(self, before: State | None) -> None:
         for service in self.wanted:
             old = before.services.get(service.name) if before else None
@@ -194,7 +215,7 @@ class Stack:
         """Until each is ready, all within their own time-out; tells each when it is."""
         while waiting:
             if self.stopping:
-                raise StartFailed("stopped while starting")
+                raise StartFailed(_STOPPED)
             waiting = [(watched, ready) for watched, ready in waiting if not self._is_ready(watched, ready, time_out)]
             time.sleep(0.1 if waiting else 0)
 

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from tidemill.cli.demo import demo
 from tidemill.demo import run
 from tidemill.errors import Refused
 from tidemill.spec import ModelSpec, load
 from tidemill.spec.model import Approval
 from tidemill.trust.keys import KeyRing
 
-BUNDLE = load(Path(__file__).parents[3] / "usecases" / "flights")
+USECASE = Path(__file__).parents[3] / "usecases" / "flights"
+BUNDLE = load(USECASE)
 
 
 def test_it_refuses_data_that_is_not_a_demonstrations(tmp_path: Path) -> None:
@@ -53,3 +55,11 @@ def test_it_refuses_what_its_report_could_not_count(tmp_path: Path) -> None:
         with pytest.raises(Refused, match=why):
             run.prepare(tmp_path / "data", bundle)
         assert not (tmp_path / "data").exists()
+
+
+def test_a_time_that_is_none_is_refused_before_an_earlier_ones_data_goes(tmp_path: Path) -> None:
+    run.prepare(tmp_path / "data", BUNDLE)
+    (tmp_path / "data" / "left-behind").touch()
+    with pytest.raises(Refused, match="write 2013-03-01"):
+        demo(USECASE, until="yesterday", data_dir=tmp_path / "data")
+    assert (tmp_path / "data" / "left-behind").exists()

@@ -14,17 +14,19 @@ from tidemill.events.schema_registry import Registry, UnknownSchema
 
 
 class Server(ThreadingHTTPServer):
-    """Hangs up so many times, then answers with `status` and one schema."""
+    """Hangs up so many times, then answers with `status` and one schema, of which `kept` bytes never come: the server
+    hangs up, or stays `silent`.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.hang_ups, self.status, self.asked = 0, 200, 0
+        self.hang_ups, self.status, self.asked, self.kept, self.silent = 0, 200, 0, 0, False
 
     @property
     def registry(self) -> Registry:
-        return Registry(f"http://127.0.0.1:{self.server_port}")
+        return Registry(f"http://127.0.0.1:{self.server_port}", 0.2 if self.silent else 10.0)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -39,7 +41,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(body[: len(body) - self.server.kept])
+        if self.server.kept and self.server.silent:
+            self.rfile.read()  # until the other side gives up
 
     def log_message(self, *_: object) -> None:
         """Nothing."""
@@ -59,6 +63,14 @@ def test_a_server_that_hangs_up_is_asked_once_more(server: Server) -> None:
     server.hang_ups = 1
     assert server.registry.schema(1) == {"type": "string"}
     assert server.asked == 2
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+@pytest.mark.parametrize("silent", [False, True])
+def test_an_answer_whose_end_never_comes_is_no_answer(server: Server, status: int, silent: bool) -> None:
+    server.status, server.kept, server.silent = status, 5, silent
+    with pytest.raises(Transient, match=f"does not answer: {'TimeoutError' if silent else 'IncompleteRead'}"):
+        server.registry.schema(1)
 
 
 def test_one_that_goes_on_hanging_up_is_away(server: Server) -> None:

@@ -82,7 +82,9 @@ class Settings(BaseModel):
         if data_dir is not None:
             told["data_dir"] = data_dir
         written = dict.fromkeys(file, FILE) | dict.fromkeys(environment, "environment") | dict.fromkeys(over, "")
-        return cls._checked(told, written)
+        settings = cls._checked(told, written)
+        _check_table(settings.librdkafka)
+        return settings
 
     @classmethod
     def _checked(cls, given: dict[str, Any], written: dict[str, str]) -> Settings:
@@ -151,6 +153,23 @@ def _environment() -> dict[str, Any]:
             continue
         if key.startswith(PASS_THROUGH):
             found.setdefault(_TABLE, {})[key.removeprefix(PASS_THROUGH).lower().replace("_", ".")] = value
+        elif key.lower() == _TABLE:
+            raise Refused(
+                "bad-setting",
+                f"environment: {name} is a table, of which each entry is a variable: {PREFIX}{PASS_THROUGH}SOCKET_TIMEOUT_MS",
+            )
         else:
             found[key.lower()] = value
     return found
+
+
+def _check_table(librdkafka: dict[str, str]) -> None:
+    """Refused where the library knows no such property, or no such value of it: not only when a client is made."""
+    if not librdkafka:
+        return
+    from confluent_kafka import KafkaException, Producer
+
+    try:
+        Producer({**librdkafka, "log_level": 0})
+    except KafkaException as error:
+        raise Refused("bad-setting", f"[{_TABLE}]: {error.args[0].str()}") from None

@@ -22,6 +22,7 @@ from tidemill.bus.collector import settle
 from tidemill.bus.consumer import good, leave, member, take
 from tidemill.bus.control_client import Publisher
 from tidemill.bus.health import Health, open_door
+from tidemill.bus.limit import exit_code
 from tidemill.events.schema_registry import Registry
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def build(settings: Settings, limits: Limits | None = None) -> Ingest:
 
 
 def main(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT; SystemExit(1) when something fails."""
+    """Run until SIGTERM or SIGINT; SystemExit when something fails."""
     telemetry.setup("ingest", settings)
     try:
         ingest = build(settings)
@@ -133,6 +134,6 @@ def main(settings: Settings) -> None:
         ingest.run()
     except Exception as error:
         logger.critical("stopped", exc_info=error)
-        raise SystemExit(1) from None
+        raise SystemExit(exit_code(error)) from None
     finally:
         telemetry.shutdown()

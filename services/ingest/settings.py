@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tidemill.bus.keeper import DRAIN
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -33,7 +35,7 @@ class Limits:
     """Log records between two snapshots."""
     snapshot_seconds: float = 30.0
     """Time after which a moved-on state is put into a snapshot all the same."""
-    drain: float = 8.0
+    drain: float = DRAIN
     """What a stopping writer has for its last records."""
 
     def full(self, ready: int, opened: int, held: int) -> bool:

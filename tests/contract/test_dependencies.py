@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tidemill.cli.main import COMMANDS
 from tidemill.stack.services import SERVICES, Service
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -73,14 +74,22 @@ def loaded(*modules: str) -> dict[str, str | None]:
     return found
 
 
-@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
-def test_a_services_extra_covers_what_it_imports(service: Service) -> None:
-    modules = loaded(*rooms(service))
-    files = [Path(file) for name, file in modules.items() if file and name.split(".")[0] in OURS]
+def lacking(extra: str, modules: list[str]) -> set[str]:
+    """What the modules, and ours that they load, import and the extra does not install."""
+    files = [Path(file) for name, file in loaded(*modules).items() if file and name.split(".")[0] in OURS]
     needed = {name for file in files for name in imports(file)} - OURS - set(sys.stdlib_module_names)
     providers = metadata.packages_distributions()
-    lacking = {name for name in needed if not {normalised(p) for p in providers.get(name, ["?"])} & installed(service.name)}
-    assert lacking == set()
+    return {name for name in needed if not {normalised(p) for p in providers.get(name, ["?"])} & installed(extra)}
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
+def test_a_services_extra_covers_what_it_imports(service: Service) -> None:
+    assert lacking(service.name, rooms(service)) == set()
+
+
+def test_a_persons_extra_covers_what_the_commands_for_a_running_stack_import() -> None:
+    modules = {module for name, (module, _) in COMMANDS.items() if name not in ("demo", "feed")}
+    assert lacking("cli", ["tidemill.stack.state", *(f"tidemill.cli.{module}" for module in sorted(modules))]) == set()
 
 
 @pytest.mark.parametrize("service", [s for s in SERVICES if s.name != "training"], ids=lambda service: service.name)

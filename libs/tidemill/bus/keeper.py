@@ -17,8 +17,8 @@ from tidemill.bus.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-DRAIN: Final = 6.0
-"""Seconds that the broker has to acknowledge what is under way when the process is to end."""
+DRAIN: Final = 4.0
+"""Seconds that the broker has to acknowledge what is under way when the process is to end: less than a supervisor waits for that end."""
 
 
 class Keeper(Generic[State]):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from typing import Final
 
+STOPPED: Final = os.EX_DATAERR
+"""The code with which such a service ends: a supervisor does not start it again."""
 WINDOW: Final = 10_000
 """Newest records that are looked at."""
 LEAST: Final = 200
@@ -13,6 +16,11 @@ LEAST: Final = 200
 
 class TooManyDead(RuntimeError):
     """Too large a share of the newest input could not be taken: somebody should look before the service goes on."""
+
+
+def exit_code(error: BaseException) -> int:
+    """With what a service ends that an error has stopped."""
+    return STOPPED if isinstance(error, TooManyDead) else 1
 
 
 class DeadShare:

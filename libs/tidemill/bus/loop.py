@@ -26,7 +26,7 @@ from tidemill.bus.fold import Batch, Fold, State
 from tidemill.bus.health import Health, open_door
 from tidemill.bus.intake import grouped, intake
 from tidemill.bus.keeper import DRAIN, Keeper
-from tidemill.bus.limit import DeadShare
+from tidemill.bus.limit import DeadShare, exit_code
 from tidemill.bus.pace import Pace
 from tidemill.bus.patience import Patience, Stopped
 from tidemill.bus.producer import gapless
@@ -80,7 +80,7 @@ def run(
                 door.close()
     except Exception as error:
         logger.critical("stopped", exc_info=error)
-        raise SystemExit(1) from None
+        raise SystemExit(exit_code(error)) from None
     finally:
         telemetry.shutdown()
 

@@ -50,7 +50,7 @@ def moment(text: str) -> int:
     try:
         return parse_moment(text)
     except ValueError as error:
-        raise Refused("bad-time", f"{text!r}: {error}; write 2013-03-01 or 2013-03-01T12:00") from None
+        raise Refused("bad-time", str(error)) from None
 
 
 def paced(begin: int, speed: float | None, clock: Callable[[], float] = time.monotonic) -> Callable[[], int]:

@@ -105,7 +105,7 @@ def logs(
 
 
 def _wanted(only: str | None) -> list[Service]:
-    names = [name.strip() for name in only.split(",")] if only else [service.name for service in SERVICES]
+    names = [name.strip() for name in only.split(",") if name.strip()] if only else [service.name for service in SERVICES]
     unknown = [name for name in names if name not in BY_NAME]
     if unknown:
         raise Refused("unknown-service", f"{', '.join(unknown)}: services are {', '.join(BY_NAME)}")
@@ -162,7 +162,7 @@ def _service(running: Running) -> dict[str, Any]:
     """State, pid, lag and URL of one service, and the switches that it ignored, as it says itself."""
     said = {"state": "down", "pid": running.pid, "lag": None, "url": running.url, "restarts": running.restarts}
     if running.process() is None:
-        return said | {"switches_ignored": {}}
+        return said | {"switches_ignored": {}} | ({"state": "stopped"} if running.stopped else {})
     return said | _readiness(running) | {"switches_ignored": _switches_ignored(running)}
 
 
@@ -210,6 +210,10 @@ def _print_status(state: State, services: dict[str, dict[str, Any]]) -> None:
     keys = ("state", "pid", "lag", "url")
     tables.show(("service", *keys), ([name, *(service[key] for key in keys)] for name, service in services.items()), console)
     for name, service in services.items():
+        if service["state"] == "stopped":
+            typer.echo(
+                f"{name} has stopped until somebody looks: `tidemill logs {name}` says why; `tidemill down` and `up` start it again"
+            )
         for stream, reasons in service["switches_ignored"].items():
             counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
             typer.echo(f"{name} ignored switches in the log of {stream} that do not hold: {counts}; see `tidemill logs {name}`")

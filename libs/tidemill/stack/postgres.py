@@ -51,12 +51,11 @@ class Role:
 def child(data_dir: Path, log: Path, port: int) -> Child:
     """The server, its cluster made at the first start."""
     home, user = data_dir / "postgres", _user()
-    home.mkdir(parents=True, exist_ok=True)
     binaries = POSTGRES_VERSIONS[VERSION]
-    if user:
+    if not home.exists():
+        _make(home, binaries, _password(data_dir, ADMIN), user)
+    elif user:
         _open_to(user, home, binaries)
-    if not (home / "PG_VERSION").exists():
-        _initdb(home, binaries, _password(data_dir, ADMIN), user)
     settings = {
         "listen_addresses": "127.0.0.1",
         "port": port,
@@ -125,6 +124,17 @@ def _open_to(user: str, home: Path, binaries: Path) -> None:
             folder.chmod(folder.stat().st_mode | _SEARCH)  # it may pass through, not list
     ensure_folder_permissions(binaries.parent, 0o055)
     subprocess.run(["chown", "-R", user, str(home)], check=True)
+
+
+def _make(home: Path, binaries: Path, password: str, user: str | None) -> None:
+    """The cluster is there whole or not at all, however its making ends."""
+    part = home.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    if user:
+        _open_to(user, part, binaries)
+    _initdb(part, binaries, password, user)
+    part.rename(home)
 
 
 def _initdb(home: Path, binaries: Path, password: str, user: str | None) -> None:

@@ -27,6 +27,8 @@ class Running(BaseModel):
     started: float
     url: str | None = None
     restarts: int = 0
+    stopped: bool = False
+    """It has ended, and is not started again before somebody looked (R11)."""
 
     @classmethod
     def of(cls, pid: int, url: str | None = None, restarts: int = 0) -> Running:
@@ -66,16 +68,24 @@ class State(BaseModel):
     @classmethod
     def read(cls, data_dir: Path) -> State | None:
         """The state last written there, whether or not it still runs."""
+        file = data_dir / FILE
         try:
-            return cls.model_validate_json((data_dir / FILE).read_text())
+            return cls.model_validate_json(file.read_text())
         except FileNotFoundError:
             return None
+        except ValueError as error:
+            raise Refused(
+                "bad-state",
+                f"{file} cannot be read; end what may still run of its stack by hand, remove it, and start again: {error}",
+            ) from None
 
     def write(self, data_dir: Path) -> None:
         """Replace the file at once; it holds a password."""
         part = data_dir / f"{FILE}.part"
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
             out.write(self.model_dump_json(indent=2))
+            out.flush()
+            os.fsync(out.fileno())  # else a loss of power could leave an empty file
         part.replace(data_dir / FILE)
 
     def living(self) -> list[psutil.Process]:

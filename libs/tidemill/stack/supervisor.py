@@ -9,7 +9,7 @@ import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from types import FrameType
 
 import psutil
 
+from tidemill.bus.limit import STOPPED
 from tidemill.bus.patience import Patience, Stopped
 from tidemill.errors import Transient
 from tidemill.settings import Settings
@@ -44,33 +45,38 @@ class Watched:
     restarts: int = 0
     started: float = 0.0
     due: float | None = None
+    running: Running | None = None
+    """For the state file: as it was started last, also after its end."""
 
     def start(self) -> None:
         """Start it (again)."""
         self.child.start()
         self.started, self.due = time.monotonic(), None
+        self.running = Running.of(self.child.pid, self.url, self.restarts)
 
-    def restart_when_due(self, tell: Tell) -> bool:
-        """Restart a dead child after its back-off; whether something was started."""
-        if self.child.alive:
+    def look(self, tell: Tell) -> bool:
+        """Restart a dead child after its back-off, unless it has stopped for good; whether the state file has to be written anew."""
+        if self.child.alive or self.running is None or self.running.stopped:
             return False
         now = time.monotonic()
         if self.due is None:
-            self.restarts = 0 if now - self.started > _STEADY else self.restarts
-            wait = min(_BACK_OFF * 2**self.restarts, _LONGEST_BACK_OFF)
-            self.due, self.restarts = now + wait, self.restarts + 1
             code = self.child.process.returncode if self.child.process else None
-            tell(f"{self.child.name} ended with code {code}; again in {wait:.1f} s (log: {self.child.log})")
             self.child.kill_group()
-        if now < self.due:
+            if code == STOPPED:
+                self.running = self.running.model_copy(update={"stopped": True})
+                tell(f"{self.child.name} has stopped until somebody looks (log: {self.child.log})")
+                return True
+            self._plan(now, code, tell)
+        if self.due is None or now < self.due:
             return False
         self.start()
         return True
 
-    @property
-    def running(self) -> Running:
-        """For the state file."""
-        return Running.of(self.child.pid, self.url, self.restarts)
+    def _plan(self, now: float, code: int | None, tell: Tell) -> None:
+        self.restarts = 0 if now - self.started > _STEADY else self.restarts
+        wait = min(_BACK_OFF * 2**self.restarts, _LONGEST_BACK_OFF)
+        self.due, self.restarts = now + wait, self.restarts + 1
+        tell(f"{self.child.name} ended with code {code}; again in {wait:.1f} s (log: {self.child.log})")
 
 
 @dataclass
@@ -86,12 +92,13 @@ class Stack:
     stopping: bool = False
 
     def run(self) -> None:
-        """Start everything, keep it up until SIGTERM or SIGINT, end everything."""
+        """Start everything, keep it up until SIGTERM, SIGINT or SIGHUP, end everything."""
         self.settings.data_dir.mkdir(parents=True, exist_ok=True)
         with _alone(self.settings.data_dir):
             self._end_orphans()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._stop)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as below nohup
+                    signal.signal(number, self._stop)
             try:
                 self._start()
                 self._tell_ready()
@@ -229,8 +236,8 @@ class Stack:
         return False
 
     def _watch(self) -> None:
-        started = [watched.restart_when_due(self.tell) for watched in (*self.parts.values(), *self.services.values())]
-        if any(started):
+        changed = [watched.look(self.tell) for watched in (*self.parts.values(), *self.services.values())]
+        if any(changed):
             self._write("ready")
 
     def _end_orphans(self) -> None:
@@ -256,9 +263,13 @@ class Stack:
             schema_registry=self.settings.schema_registry,
             postgres=self.admin_dsn,
             trust_dir=str(self.settings.trust_dir.resolve()),
-            parts={name: watched.running for name, watched in self.parts.items() if watched.child.alive},
-            services={name: watched.running for name, watched in self.services.items() if watched.child.alive},
+            parts=_known(self.parts),
+            services=_known(self.services),
         ).write(self.settings.data_dir)
+
+
+def _known(watched: Mapping[str, Watched]) -> dict[str, Running]:
+    return {name: one.running for name, one in watched.items() if one.running is not None}
 
 
 def end_processes(state: State, grace: float = 8.5) -> None:

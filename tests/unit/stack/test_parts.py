@@ -14,6 +14,8 @@ import psutil
 import pytest
 
 from tests.waiting import until
+from tidemill.bus.limit import STOPPED
+from tidemill.errors import Refused
 from tidemill.settings import Settings
 from tidemill.stack import artifacts, services
 from tidemill.stack.child import Child, StartFailed, free_port
@@ -71,11 +73,41 @@ def test_a_dead_child_is_started_again_after_longer_and_longer_waits(tmp_path: P
     watched = Watched(python(tmp_path, "raise SystemExit(3)"))
     watched.start()
     for restarts in (1, 2, 3):
-        until(lambda: watched.restart_when_due(said.append))
+        until(lambda: watched.look(said.append))
         assert watched.restarts == restarts
     watched.child.end(20)
     assert [line.split("; ")[1].split(" (")[0] for line in said] == ["again in 0.5 s", "again in 1.0 s", "again in 2.0 s"]
     assert all("code 3" in line for line in said)
+
+
+def test_one_that_asks_for_somebody_to_look_is_not_started_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    watched = Watched(python(tmp_path, f"raise SystemExit({STOPPED})"))
+    watched.start()
+    until(lambda: watched.look(said.append))
+    assert not watched.look(said.append)
+    assert watched.running is not None
+    assert watched.running.stopped
+    assert [line.partition(" (")[0] for line in said] == ["it has stopped until somebody looks"]
+
+
+def test_one_that_waits_for_its_next_start_stays_in_the_state_file(tmp_path: Path) -> None:
+    stack = Stack(Settings(data_dir=tmp_path), [], lambda _: None)
+    stack.services = {name: Watched(python(tmp_path, "raise SystemExit(3)")) for name in ("a", "b")}
+    for watched in stack.services.values():
+        watched.start()
+        watched.child.end(20)
+    stack._watch()  # both wait
+    stack._write("ready")
+    state = State.read(tmp_path)
+    assert state is not None
+    assert list(state.services) == ["a", "b"]
+
+
+def test_a_state_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state.json").touch()
+    with pytest.raises(Refused, match=r"state\.json cannot be read; .*remove it"):
+        State.read(tmp_path)
 
 
 def test_a_port_is_free_and_the_preferred_one_where_that_is_free() -> None:

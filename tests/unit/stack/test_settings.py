@@ -43,6 +43,9 @@ def test_a_bad_value_is_refused_by_name_and_place(tmp_path: Path) -> None:
     assert "environment: TIDEMILL_HTTP_PORT: Input should be a valid integer" in shown(tmp_path, TIDEMILL_HTTP_PORT="x")
     assert "tidemill.toml" in shown(tmp_path, "this is no toml")
     assert "librdkafka is a table" in shown(tmp_path, 'librdkafka = "x"')
+    assert "TIDEMILL_LIBRDKAFKA is a table" in shown(tmp_path, "", TIDEMILL_LIBRDKAFKA="x")
+    assert "[librdkafka]: No such configuration property" in shown(tmp_path, '[librdkafka]\n"nosuch.key" = 1')
+    assert "[librdkafka]: Invalid value" in shown(tmp_path, '[librdkafka]\n"linger.ms" = "soon"')
 
 
 def test_names_of_librdkafka_pass_through_from_both_places(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import pytest
 
+from tests.integration.control.conftest import Seen
 from tests.integration.control.toy import Ports, toy
 from tidemill.bus.control import journal
 from tidemill.bus.control.clock import Clock
@@ -154,6 +156,66 @@ def test_a_record_that_two_threads_saw_waiting_is_judged_once(bench) -> None:
     assert counts(bench) == {"m": 2}
 
 
+class Killed(Exception):
+    """The process ends here."""
+
+
+@dataclass
+class AfterCommit(Seen):
+    """Does something between the commit of an event and all that follows on it."""
+
+    act: Callable[[], object] = list
+
+    def handled(self, topic: str, seconds: float) -> None:
+        self.act()
+
+
+def kill() -> None:
+    raise Killed
+
+
+def test_what_waited_is_judged_once_in_the_next_life_where_one_ended_just_after_the_antecedent(bench) -> None:
+    bench.engine.take(bench.record(failure(), 0))
+    bench.engine.take(bench.record(failure("other"), 1))
+    antecedent = bench.record(request(), 0)
+    with pytest.raises(Killed):
+        bench.engine_watched_by(AfterCommit(act=kill)).take(antecedent)
+    assert "parked no more" not in reasons(bench)
+    for _ in range(2):
+        life = bench.engine_watched_by(Seen())
+        life.resume()
+        life.take(antecedent)
+    assert reasons(bench) == ["please a", "please b", "parked no more"]
+    assert [row[0] for row in bench.rows("select antecedent from control.parked")] == ["a request for other"]
+
+
+def test_what_waits_for_one_fact_alone_is_judged_in_the_next_life_too(bench) -> None:
+    def on_run_failed(event: RunFailed, ports: Ports) -> list[Saying]:
+        if not ports.count(event.model):
+            raise Parked("a request", after=RetrainRequested)
+        ports.add(event.model)
+        return []
+
+    bench.engine_of({RunFailed: on_run_failed}).take(bench.record(failure(), 0))
+    bench.rows("insert into counts values ('m', 1) returning 1")
+    bench.engine_of({RunFailed: on_run_failed}).resume()
+    assert counts(bench) == {"m": 2}
+
+
+def test_a_connection_that_is_lost_before_what_waits_is_looked_up_is_waited_for(bench) -> None:
+    bench.engine.take(bench.record(failure(), 0))
+    seen = AfterCommit(act=lambda: lose_connections(bench))
+    bench.engine_watched_by(seen).take(bench.record(request(), 0))
+    assert reasons(bench)[-1] == "parked no more"
+    assert len(seen.waits) > 0
+
+
+def lose_connections(bench) -> None:
+    bench.rows(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    )
+
+
 def test_a_timer_fires_once_and_is_the_cause_of_what_it_says(bench) -> None:
     bench.engine.take(bench.record(request("m", "timer"), 0, "first"))
     clock = Clock(bench.engine, bench.engine._stop)
@@ -189,9 +251,7 @@ def test_what_is_away_is_waited_for(bench) -> None:
 
 
 def test_a_lost_connection_is_waited_for(bench) -> None:
-    bench.rows(
-        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
-    )
+    lose_connections(bench)
     bench.engine.take(bench.record(request(), 0))
     assert counts(bench) == {"m": 1}
 

@@ -68,6 +68,13 @@ class Engine:
         """Held by who takes records, so that nobody judges as passed over what another is at work on."""
         self._patiently = Patience(stop, self._waiting, _PAUSE, _LONGEST_PAUSE, away=(Transient, OperationalError))
 
+    def resume(self) -> None:
+        """Judge every waiting record once more, before a life begins to take others. Raises Stopped at the service's end.
+
+        An earlier life may have ended between what such a record waited for and the record itself.
+        """
+        self._retry_parked(None)
+
     def take_in_order(self, record: Record, between: Between) -> None:
         """Take one record, and before it those between it and the last one taken. Raises Stopped at the service's end.
 
@@ -183,14 +190,16 @@ class Engine:
         journal.park(connection, record, error.antecedent, topic_name(error.after) if error.after else None)
         return False
 
-    def _retry_parked(self, topic: str) -> None:
-        """Judge the records that waited for one of `topic` again, and those that waited for these."""
+    def _retry_parked(self, topic: str | None) -> None:
+        """Judge the records that waited for one of `topic` (None: for whatever) again, and those that waited for these."""
         heard = [topic]
         while heard:
-            after = heard.pop()
-            with self.pool.connection() as connection:
-                waiting = journal.parked(connection, after)
+            waiting = self.persist(partial(self._parked, heard.pop()))
             heard += [record.topic for record, age in waiting if self.persist(partial(self._retry, record, age))]
+
+    def _parked(self, topic: str | None) -> list[tuple[Record, float]]:
+        with self.pool.connection() as connection:
+            return journal.parked(connection, topic)
 
     def _retry(self, record: Record, age: float) -> bool:
         with spans.taking(self.service.name, record) as span, self._transaction() as connection:

@@ -171,12 +171,12 @@ def park(connection: Connection[Any], record: Record, antecedent: str, after: st
     )
 
 
-def parked(connection: Connection[Any], topic: str) -> list[tuple[Record, float]]:
-    """The records that may go on after one of `topic`, oldest first, with their age in seconds."""
+def parked(connection: Connection[Any], topic: str | None) -> list[tuple[Record, float]]:
+    """The records that may go on after one of `topic` (None: all that wait), oldest first, with their age in seconds."""
     rows = connection.execute(
         'select topic, partition, "offset", key, value, header_names, header_values, extract(epoch from now() - since)::float8'
-        ' from control.parked where coalesce(after, %s) = %s order by since, topic, partition, "offset"',
-        (topic, topic),
+        ' from control.parked where after is null or after = coalesce(%s, after) order by since, topic, partition, "offset"',
+        (topic,),
     )
     return [(Record(a, b, c, d, e, _headers(names, values)), age) for a, b, c, d, e, names, values, age in rows]
 

@@ -36,6 +36,16 @@ def test_the_registrys_aliases_belong_to_the_stream_of_their_version(database: D
     database.execute("INSERT INTO versions VALUES ('m', 1, 't', 'r2', '{}', 0)")
 
 
+def test_what_an_earlier_release_has_heard_counts_as_heard_whatever_its_bytes_were(database: Database) -> None:
+    journal.migrate(database, [])
+    database.execute("alter table control.inbox drop column digest")
+    database.execute("insert into control.inbox (topic, id) values ('t', 'heard')")
+    for _ in range(2):
+        journal.migrate(database, [])
+    assert not journal.hear(database, "t", "heard", b"bytes")
+    assert journal.hear(database, "t", "new", b"bytes")
+
+
 def test_governances_requests_and_champions_belong_to_their_stream(database: Database) -> None:
     journal.migrate(database, governance.MIGRATIONS[:1])
     request = json.dumps({"stream": "s"})

@@ -55,6 +55,59 @@ def test_the_same_id_at_another_offset_has_no_second_effect(bench) -> None:
     assert bench.rows("select next from control.places") == [(3,)]
 
 
+def test_another_event_under_an_id_that_had_its_effect_is_a_dead_letter(bench) -> None:
+    bench.engine.take(bench.record(request("m", "first"), 0, "same"))
+    bench.engine.take(bench.record(request("m", "second"), 1, "same"))
+    assert bench.seen.letters == ["id-conflict"]
+    assert counts(bench) == {"m": 1}
+    (letter,) = [event for event in bench.said() if isinstance(event, DeadLetter)]
+    assert (letter.offset, letter.value) == (1, bench.record(request("m", "second"), 1).value)
+
+
+def test_an_event_said_again_under_other_headers_is_the_same_event(bench) -> None:
+    first = bench.record(request(), 0, "same")
+    bench.engine.take(first)
+    bench.engine.take(replace(first, offset=1, headers=[*first.headers, ("traceparent", b"00-1-2-01")]))
+    assert (bench.seen.duplicates, bench.seen.letters, counts(bench)) == (1, [], {"m": 1})
+
+
+@pytest.mark.parametrize("model", ["m", "a\0b"])
+def test_what_became_a_dead_letter_takes_no_id_from_a_genuine_event(bench, model: str) -> None:
+    refused = bench.record(request(model, "refuse"), 0, "guessed")
+    bench.engine.take(refused)
+    bench.engine.take(replace(refused, offset=1, value=b"junk"))
+    bench.engine.take(bench.record(request(), 2, "guessed"))
+    assert len(bench.seen.letters) == 2
+    assert counts(bench) == {"m": 1}
+
+
+def test_what_waits_takes_no_id_from_a_genuine_event(bench) -> None:
+    bench.engine.take(bench.record(request("n"), 0))
+    bench.engine.take(bench.record(failure("m"), 0, "guessed"))
+    bench.engine.take(bench.record(failure("n"), 1, "guessed"))
+    assert reasons(bench)[-1] == "parked no more"
+    bench.engine.take(bench.record(request("m"), 1))
+    assert bench.seen.letters == ["id-conflict"]
+    assert bench.rows("select count(*) from control.parked") == [(0,)]
+
+
+def test_an_event_that_was_said_twice_while_it_waits_has_its_effect_once(bench) -> None:
+    for offset in (0, 1):
+        bench.engine.take(bench.record(failure(), offset, "same"))
+    bench.engine.take(bench.record(request(), 0))
+    assert reasons(bench).count("parked no more") == 1
+    assert (bench.seen.duplicates, bench.seen.letters) == (1, [])
+    assert bench.rows("select count(*) from control.parked") == [(0,)]
+
+
+def test_what_an_earlier_release_left_waiting_is_judged(bench) -> None:
+    """It had written down the id of a record that waits as heard."""
+    bench.engine.take(bench.record(failure(), 0, "waits"))
+    bench.rows("insert into control.inbox (topic, id) values ('training.run-failed.v1', 'waits') returning 1")
+    bench.engine.take(bench.record(request(), 0))
+    assert reasons(bench)[-1] == "parked no more"
+
+
 def test_an_offset_that_was_heard_is_not_heard_again(bench) -> None:
     bench.engine.take(bench.record(request(), 5, "a"))
     bench.engine.take(bench.record(request(), 5, "b"))

@@ -104,8 +104,8 @@ class Engine:
     def take(self, record: Record) -> None:
         """Take one record; returns once its effect is committed. Raises Stopped at the service's end."""
         with spans.taking(self.service.name, record) as span:
-            heard = self.persist(lambda: self._take(record, span))
-        if heard:
+            judged = self.persist(lambda: self._take(record, span))
+        if judged:  # one that has to wait itself brings no other on
             self._retry_parked(record.topic)
 
     def fire(self, due: Due) -> None:
@@ -151,22 +151,26 @@ class Engine:
                 journal.advance(connection, topic, partition, end)
 
     def _take(self, record: Record, span: ControlSpan) -> bool:
+        """Whether the record was judged: it is none of those taken before, and has not to wait."""
         meta, begin = _meta(record, span.traceparent), time.perf_counter()
         with self._transaction() as connection:
             if record.offset < (journal.next_offset(connection, record.topic, record.partition) or 0):
                 return False
             journal.advance(connection, record.topic, record.partition, record.offset + 1)
-            if not journal.hear(connection, record.topic, meta.id):
-                self._watch.duplicate(record.topic)
-                return False
-            self._judge(connection, record, meta, span)
+            judged = self._judge(connection, record, meta, span)
         self._watch.handled(record.topic, time.perf_counter() - begin)
-        return True
+        return judged
 
     def _judge(self, connection: Connection[Any], record: Record, meta: Meta, span: ControlSpan) -> bool:
-        """Run the handler; False where the record has to wait for another."""
+        """Run the handler, unless it has heard this event; False where the record has to wait for another.
+
+        Ids can be guessed: an event takes its id only by having its effect, so what is refused or waits takes none from another.
+        """
         try:
-            with connection.transaction():  # a savepoint: what a refusing handler wrote is undone, the record is heard all the same
+            with connection.transaction():  # a savepoint: what a refusing handler wrote is undone, the record is taken all the same
+                if not journal.hear(connection, record.topic, meta.id, record.value or b""):
+                    self._watch.duplicate(record.topic)
+                    return True
                 event = self._decode(record)
                 span.set(facts_of(event))
                 said = self.service.handlers[type(event)](event, self.service.ports(Transaction(connection, meta)))
@@ -208,8 +212,10 @@ class Engine:
                 return False
             if age > PATIENCE:
                 self._bury(connection, record, meta, Rejected("antecedent-missing", "what this event rests on never came"))
-            elif not self._judge(connection, record, meta, span):
-                return False
+            else:
+                journal.unhear(connection, record.topic, meta.id)
+                if not self._judge(connection, record, meta, span):
+                    return False
             journal.unpark(connection, record)
             return True
 

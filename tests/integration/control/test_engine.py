@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -141,8 +142,13 @@ def test_bytes_that_are_no_event_are_dead_letters(bench, value: bytes | None) ->
     assert len(bench.seen.letters) == 1
 
 
-def test_what_a_database_cannot_keep_is_a_dead_letter(bench) -> None:
-    bench.engine.take(bench.record(request(model="a\0b"), 0))
+TOO_LONG = random.Random(1).randbytes(9_000).hex()
+"""No index takes it, however it is compressed."""
+
+
+@pytest.mark.parametrize(("model", "event"), [("a\0b", "id"), (TOO_LONG, "id"), ("m", TOO_LONG)])
+def test_what_a_database_cannot_keep_is_a_dead_letter(bench, model: str, event: str) -> None:
+    bench.engine.take(bench.record(request(model), 0, event))
     bench.engine.take(bench.record(request(), 1))
     assert bench.seen.letters == ["unstorable"]
     assert counts(bench) == {"m": 1}

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from psycopg import Connection, DataError, OperationalError
+from psycopg.errors import ProgramLimitExceeded
 from psycopg_pool import ConnectionPool
 
 from tidemill.bus.control import journal, spans
@@ -176,7 +177,7 @@ class Engine:
                 said = self.service.handlers[type(event)](event, self.service.ports(Transaction(connection, meta)))
         except Rejected as error:
             self._bury(connection, record, meta, error)
-        except DataError as error:  # such as a text with a zero character, which PostgreSQL cannot keep
+        except (DataError, ProgramLimitExceeded) as error:  # such as a text with a zero character, or one too long for an index
             self._bury(connection, record, meta, Rejected("unstorable", f"a value of this event cannot be stored: {error}"))
         except Parked as error:
             return self._park(connection, record, meta, error)

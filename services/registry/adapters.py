@@ -36,6 +36,10 @@ MIGRATIONS = (
         WHERE (aliases.model, aliases.version) = (versions.model, versions.version);
     ALTER TABLE aliases DROP CONSTRAINT aliases_pkey, ADD PRIMARY KEY (stream, model, alias);
     """,
+    """
+    ALTER TABLE requests DROP CONSTRAINT requests_pkey, ADD COLUMN number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;
+    CREATE INDEX ON requests (approval);
+    """,
 )
 
 
@@ -122,24 +126,24 @@ class RequestTable:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
 
-    def get(self, approval: str) -> ApprovalRequested | None:
-        """The request of that id."""
-        row = self._tx.execute("SELECT fact FROM requests WHERE approval = %s", (approval,)).fetchone()
-        return ApprovalRequested.model_validate(row[0]) if row else None
+    def under(self, approval: str) -> dict[int, ApprovalRequested]:
+        """The requests under that id by their numbers, the oldest first."""
+        rows = self._tx.execute("SELECT number, fact FROM requests WHERE approval = %s ORDER BY number", (approval,))
+        return {number: ApprovalRequested.model_validate(fact) for number, fact in rows}
 
     def add(self, request: ApprovalRequested) -> None:
-        """Keep a request; the first of an id counts."""
-        query = "INSERT INTO requests (approval, fact) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+        """Keep a request."""
+        query = "INSERT INTO requests (approval, fact) VALUES (%s, %s)"
         self._tx.execute(query, (request.approval, request.model_dump_json()))
 
-    def approve(self, approval: str) -> None:
-        """People have approved what it asks."""
-        self._tx.execute("UPDATE requests SET approved = true WHERE approval = %s", (approval,))
+    def approve(self, number: int) -> None:
+        """People have approved what this one asks."""
+        self._tx.execute("UPDATE requests SET approved = true WHERE number = %s", (number,))
 
-    def approved(self, approval: str) -> ApprovalRequested | None:
-        """The request, where people have approved it."""
-        row = self._tx.execute("SELECT fact FROM requests WHERE approval = %s AND approved", (approval,)).fetchone()
-        return ApprovalRequested.model_validate(row[0]) if row else None
+    def approved(self, approval: str) -> list[ApprovalRequested]:
+        """The requests under that id which people have approved."""
+        rows = self._tx.execute("SELECT fact FROM requests WHERE approval = %s AND approved ORDER BY number", (approval,))
+        return [ApprovalRequested.model_validate(fact) for (fact,) in rows]
 
 
 def ports_with(keys: KeyRing) -> Callable[[Transaction], Ports]:

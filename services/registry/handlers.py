@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from tidemill.events.governance import ApprovalDecided, ApprovalRequested
 from tidemill.events.ingest import SwitchAppended
 from tidemill.events.registry import AliasChanged, VersionRegistered
 from tidemill.events.training import RunCompleted
+from tidemill.trust.decision import Subject
 from tidemill.trust.keys import KeyRing
 
 
@@ -39,12 +41,12 @@ class Switches(Protocol):
 
 
 class Requests(Protocol):
-    """All approval requests, and which of them people have approved."""
+    """All approval requests by number, and which of them people have approved. Ids can be guessed: one may have several."""
 
-    def get(self, approval: str) -> ApprovalRequested | None: ...
+    def under(self, approval: str) -> Mapping[int, ApprovalRequested]: ...
     def add(self, request: ApprovalRequested) -> None: ...
-    def approve(self, approval: str) -> None: ...
-    def approved(self, approval: str) -> ApprovalRequested | None: ...
+    def approve(self, number: int) -> None: ...
+    def approved(self, approval: str) -> Sequence[ApprovalRequested]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +73,15 @@ def on_run_completed(event: RunCompleted, ports: Ports) -> list[VersionRegistere
 def on_approval_requested(event: ApprovalRequested, ports: Ports) -> list[AliasChanged]:
     """The version that waits for people is the candidate."""
     _must_exist(event, ports)
-    ports.requests.add(event)
+    _keep(event, ports)
     return _move(ports, event, CANDIDATE, event.version, rollout=event.rollout)
 
 
 def on_approval_decided(event: ApprovalDecided, ports: Ports) -> list[AliasChanged]:
     """What was not approved is no candidate any more; what was may become champion. Signatures are verified, not believed."""
-    request = ports.requests.get(event.approval)
-    if request is None:
-        raise Parked(f"approval request {event.approval}", after=ApprovalRequested)
-    try:
-        verify_verdict(event, request, ports.keys)
-    except Refused as error:
-        raise Rejected(error.reason, f"verdict on {event.approval}: {error.message}") from error
+    number = _request_of(event, ports)
     if event.verdict == "approved":
-        ports.requests.approve(event.approval)
+        ports.requests.approve(number)
         return []
     if ports.aliases.get(event.stream, event.model, CANDIDATE) != event.version:
         return []
@@ -96,9 +92,9 @@ def on_switch_appended(event: SwitchAppended, ports: Ports) -> list[AliasChanged
     """The version serves from this place on: it is the champion, and no candidate any more."""
     _must_exist(event, ports)
     approved = ports.requests.approved(event.approval)
-    if approved is None:
+    if not approved:
         raise Parked(f"people's approval {event.approval}", after=ApprovalDecided)
-    if _subject(approved) != _subject(event):
+    if _subject(event) not in map(_subject, approved):
         raise Rejected("other-subject", f"approval {event.approval} is not about this switch of {event.stream}/{event.model}")
     newest = ports.switches.newest_rollout(event.stream, event.model)
     ports.switches.add(
@@ -120,6 +116,30 @@ def on_switch_appended(event: SwitchAppended, ports: Ports) -> list[AliasChanged
     if ports.aliases.get(event.stream, event.model, CANDIDATE) == event.version:
         moved += _move(ports, event, CANDIDATE, None, event.rollout, event.partition, event.offset)
     return moved
+
+
+def _keep(event: ApprovalRequested, ports: Ports) -> None:
+    """Keep the request; of those under one id about the same thing the first counts, or anybody could soften its terms."""
+    alike = [one for one in ports.requests.under(event.approval).values() if Subject.of(one) == Subject.of(event)]
+    if not alike:
+        ports.requests.add(event)
+    elif alike != [event]:
+        raise Rejected("other-terms", f"people were asked the same under approval {event.approval} before, on other terms")
+
+
+def _request_of(event: ApprovalDecided, ports: Ports) -> int:
+    """The number of the request that the verdict answers: the first under its id for which the signatures hold."""
+    refusal = None
+    for number, request in ports.requests.under(event.approval).items():
+        try:
+            verify_verdict(event, request, ports.keys)
+        except Refused as error:
+            refusal = error
+        else:
+            return number
+    if refusal is None:
+        raise Parked(f"approval request {event.approval}", after=ApprovalRequested)
+    raise Rejected(refusal.reason, f"verdict on {event.approval}: {refusal.message}")
 
 
 def _must_exist(event: ApprovalRequested | SwitchAppended, ports: Ports) -> None:

@@ -14,6 +14,7 @@ from services.governance import adapters as governance
 from services.registry import adapters as registry
 from services.training import adapters as training
 from services.training.model import Alert, Window
+from tests.unit.registry.test_registry import requested
 from tests.unit.training.synthetic import request
 from tidemill.bus.control import Meta, Transaction, journal
 from tidemill.events.training import PartitionEnd
@@ -34,6 +35,30 @@ def test_the_registrys_aliases_belong_to_the_stream_of_their_version(database: D
     journal.migrate(database, registry.MIGRATIONS)
     assert database.execute("SELECT stream, model, alias, version FROM aliases").fetchall() == [("s", "m", "champion", 1)]
     database.execute("INSERT INTO versions VALUES ('m', 1, 't', 'r2', '{}', 0)")
+
+
+def test_what_the_registry_knew_as_approved_stays_so_beside_others_under_its_id(database: Database) -> None:
+    journal.migrate(database, registry.MIGRATIONS[:3])
+    asked = requested(1)
+    query = "INSERT INTO requests (approval, approved, fact) VALUES (%s, true, %s)"
+    database.execute(query, (asked.approval, asked.model_dump_json()))
+    journal.migrate(database, registry.MIGRATIONS)
+    requests = registry.RequestTable(Transaction(database, Meta("", 0, 0)))
+    requests.add(requested(2))
+    assert list(requests.under(asked.approval).values()) == [asked, requested(2)]
+    assert requests.approved(asked.approval) == [asked]
+    requests.approve(max(requests.under(asked.approval)))
+    assert requests.approved(asked.approval) == [asked, requested(2)]
+
+
+def test_what_an_earlier_release_has_heard_counts_as_heard_whatever_its_bytes_were(database: Database) -> None:
+    journal.migrate(database, [])
+    database.execute("alter table control.inbox drop column digest")
+    database.execute("insert into control.inbox (topic, id) values ('t', 'heard')")
+    for _ in range(2):
+        journal.migrate(database, [])
+    assert not journal.hear(database, "t", "heard", b"bytes")
+    assert journal.hear(database, "t", "new", b"bytes")
 
 
 def test_governances_requests_and_champions_belong_to_their_stream(database: Database) -> None:

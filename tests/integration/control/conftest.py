@@ -13,7 +13,7 @@ from psycopg_pool import ConnectionPool
 
 from tests.integration.control.toy import toy
 from tidemill.bus.control import journal
-from tidemill.bus.control.engine import Engine
+from tidemill.bus.control.engine import Engine, Watch
 from tidemill.bus.control.service import Handler
 from tidemill.events import envelope, wire
 from tidemill.events.base import Event
@@ -54,6 +54,10 @@ class Bench:
         """Another engine on the same database, with these handlers in place of the toy's."""
         service = replace(toy(), handlers={**toy().handlers, **handlers})
         return Engine(service, self.engine.pool, self.engine._registry, self.seen, threading.Event())
+
+    def engine_watched_by(self, watch: Watch) -> Engine:
+        """Another engine on the same database, as of another life."""
+        return Engine(toy(), self.engine.pool, self.engine._registry, watch, threading.Event())
 
     def record(self, event: Event, offset: int, event_id: str | None = None) -> Record:
         registry = self.engine._registry

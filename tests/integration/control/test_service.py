@@ -25,6 +25,8 @@ from tests.waiting import until
 from tidemill.bus.control import journal
 from tidemill.bus.control.agents import BUG
 from tidemill.bus.control_client import Follower, Heard, Publisher, read_all
+from tidemill.events import wire
+from tidemill.events.dead import Record
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.topics import control_topics
 from tidemill.events.training import RetrainRequested, RunDeclined, RunFailed
@@ -238,6 +240,18 @@ def test_a_request_and_what_rests_on_it_in_the_wrong_order(stack, settings) -> N
         publisher.publish(failed)
         publisher.publish(request(name, "now"))
         collect(follower, name, {"now a", "now b", "parked no more"})
+
+
+def test_a_life_begins_with_what_an_earlier_one_left_waiting(stack, settings) -> None:
+    """What the record waited for is there, and nothing more comes that would bring the record to mind."""
+    name, dsn = model(), database(stack, settings)
+    failed = RunFailed(run="r", stream="toy", model=name, reason="x", detail="")
+    left = Record("training.run-failed.v1", 0, 0, None, wire.encode(failed, stack.registry))
+    with psycopg.connect(dsn) as connection:
+        journal.park(connection, left, f"a request for {name}", "training.retrain-requested.v1")
+        connection.execute("insert into counts values (%s, 1)", (name,))
+    with Follower(settings, [RunDeclined], "now") as follower, process(stack, settings, dsn):
+        collect(follower, name, {"parked no more"})
 
 
 def test_a_second_process_stands_by_until_the_first_is_gone(stack, settings) -> None:

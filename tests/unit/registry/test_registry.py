@@ -28,8 +28,8 @@ class Memory:
     """All of the registry's ports, in memory."""
 
     keys: keys.KeyRing = field(default_factory=lambda: keys.KeyRing({}))
-    asked: dict[str, ApprovalRequested] = field(default_factory=dict)
-    agreed: set[str] = field(default_factory=set)
+    asked: list[ApprovalRequested] = field(default_factory=list)
+    agreed: set[int] = field(default_factory=set)
     registered: list[VersionRegistered] = field(default_factory=list)
     pointed: dict[tuple[str, str, str], int] = field(default_factory=dict)
     switched: list[Switch] = field(default_factory=list)
@@ -66,17 +66,17 @@ class Memory:
 class _Requests:
     memory: Memory
 
-    def get(self, approval: str) -> ApprovalRequested | None:
-        return self.memory.asked.get(approval)
+    def under(self, approval: str) -> dict[int, ApprovalRequested]:
+        return {number: one for number, one in enumerate(self.memory.asked) if one.approval == approval}
 
     def add(self, request: ApprovalRequested) -> None:
-        self.memory.asked.setdefault(request.approval, request)
+        self.memory.asked.append(request)
 
-    def approve(self, approval: str) -> None:
-        self.memory.agreed.add(approval)
+    def approve(self, number: int) -> None:
+        self.memory.agreed.add(number)
 
-    def approved(self, approval: str) -> ApprovalRequested | None:
-        return self.memory.asked[approval] if approval in self.memory.agreed else None
+    def approved(self, approval: str) -> list[ApprovalRequested]:
+        return [one for number, one in self.under(approval).items() if number in self.memory.agreed]
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +211,34 @@ def test_an_approval_of_one_version_makes_no_other_champion(memory: Memory, root
     handlers.on_approval_decided(decided(root, "approved"), memory.ports)
     with pytest.raises(Rejected, match="other-subject"):
         handlers.on_switch_appended(switched(2, 40), memory.ports)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_forged_request_under_the_id_of_a_genuine_one_hides_it_from_no_verdict(root: Path, first: int) -> None:
+    memory = Memory(keys.KeyRing.load(root / "pinned"))
+    for run in ("r1", "r2"):
+        handlers.on_run_completed(completed(run), memory.ports)
+    both = [requested(1), requested(2)]
+    for request in (both[first], both[1 - first]):
+        handlers.on_approval_requested(request, memory.ports)
+    handlers.on_approval_decided(decided(root, "approved"), memory.ports)
+    assert moves(handlers.on_switch_appended(switched(1, 40), memory.ports))[0] == ("champion", None, 1)
+    with pytest.raises(Rejected, match="other-subject"):
+        handlers.on_switch_appended(switched(2, 41), memory.ports)
+
+
+@pytest.mark.parametrize("softer", [{"required": 1}, {"group": "h"}, {"author": "nobody"}])
+def test_a_later_request_under_the_same_id_softens_no_terms(root: Path, softer: dict[str, Any]) -> None:
+    memory = Memory(keys.KeyRing.load(root / "pinned"))
+    handlers.on_run_completed(completed(), memory.ports)
+    asked = requested(1).model_copy(update={"required": 2})
+    for _ in range(2):
+        handlers.on_approval_requested(asked, memory.ports)
+    with pytest.raises(Rejected, match="other-terms"):
+        handlers.on_approval_requested(asked.model_copy(update=softer), memory.ports)
+    assert memory.asked == [asked]
+    with pytest.raises(Rejected, match="too-few-approvers"):
+        handlers.on_approval_decided(decided(root, "approved"), memory.ports)
 
 
 @pytest.mark.parametrize("over", [{"rollout": 7}, {"run": "r0"}, {"effective_at": 6}, {"action": "revoke"}])

@@ -11,7 +11,7 @@
     run(service, Settings.load())
 
 Killed at any moment, each event has its effect exactly once: the transaction holds the event's id, the topic's next offset, the
-state, and what is to be said; a relay sends that in order, and hearers know a record sent twice by its id.
+state, and what is to be said; a relay sends that in order, and hearers know a record sent twice by its id and its bytes.
 """
 
 from tidemill.bus.control.engine import Engine

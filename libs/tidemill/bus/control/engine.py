@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from psycopg import Connection, DataError, OperationalError
+from psycopg.errors import ProgramLimitExceeded
 from psycopg_pool import ConnectionPool
 
 from tidemill.bus.control import journal, spans
@@ -68,6 +69,13 @@ class Engine:
         """Held by who takes records, so that nobody judges as passed over what another is at work on."""
         self._patiently = Patience(stop, self._waiting, _PAUSE, _LONGEST_PAUSE, away=(Transient, OperationalError))
 
+    def resume(self) -> None:
+        """Judge every waiting record once more, before a life begins to take others. Raises Stopped at the service's end.
+
+        An earlier life may have ended between what such a record waited for and the record itself.
+        """
+        self._retry_parked(None)
+
     def take_in_order(self, record: Record, between: Between) -> None:
         """Take one record, and before it those between it and the last one taken. Raises Stopped at the service's end.
 
@@ -97,8 +105,8 @@ class Engine:
     def take(self, record: Record) -> None:
         """Take one record; returns once its effect is committed. Raises Stopped at the service's end."""
         with spans.taking(self.service.name, record) as span:
-            heard = self.persist(lambda: self._take(record, span))
-        if heard:
+            judged = self.persist(lambda: self._take(record, span))
+        if judged:  # one that has to wait itself brings no other on
             self._retry_parked(record.topic)
 
     def fire(self, due: Due) -> None:
@@ -144,28 +152,32 @@ class Engine:
                 journal.advance(connection, topic, partition, end)
 
     def _take(self, record: Record, span: ControlSpan) -> bool:
+        """Whether the record was judged: it is none of those taken before, and has not to wait."""
         meta, begin = _meta(record, span.traceparent), time.perf_counter()
         with self._transaction() as connection:
             if record.offset < (journal.next_offset(connection, record.topic, record.partition) or 0):
                 return False
             journal.advance(connection, record.topic, record.partition, record.offset + 1)
-            if not journal.hear(connection, record.topic, meta.id):
-                self._watch.duplicate(record.topic)
-                return False
-            self._judge(connection, record, meta, span)
+            judged = self._judge(connection, record, meta, span)
         self._watch.handled(record.topic, time.perf_counter() - begin)
-        return True
+        return judged
 
     def _judge(self, connection: Connection[Any], record: Record, meta: Meta, span: ControlSpan) -> bool:
-        """Run the handler; False where the record has to wait for another."""
+        """Run the handler, unless it has heard this event; False where the record has to wait for another.
+
+        Ids can be guessed: an event takes its id only by having its effect, so what is refused or waits takes none from another.
+        """
         try:
-            with connection.transaction():  # a savepoint: what a refusing handler wrote is undone, the record is heard all the same
+            with connection.transaction():  # a savepoint: what a refusing handler wrote is undone, the record is taken all the same
+                if not journal.hear(connection, record.topic, meta.id, record.value or b""):
+                    self._watch.duplicate(record.topic)
+                    return True
                 event = self._decode(record)
                 span.set(facts_of(event))
                 said = self.service.handlers[type(event)](event, self.service.ports(Transaction(connection, meta)))
         except Rejected as error:
             self._bury(connection, record, meta, error)
-        except DataError as error:  # such as a text with a zero character, which PostgreSQL cannot keep
+        except (DataError, ProgramLimitExceeded) as error:  # such as a text with a zero character, or one too long for an index
             self._bury(connection, record, meta, Rejected("unstorable", f"a value of this event cannot be stored: {error}"))
         except Parked as error:
             return self._park(connection, record, meta, error)
@@ -183,14 +195,16 @@ class Engine:
         journal.park(connection, record, error.antecedent, topic_name(error.after) if error.after else None)
         return False
 
-    def _retry_parked(self, topic: str) -> None:
-        """Judge the records that waited for one of `topic` again, and those that waited for these."""
+    def _retry_parked(self, topic: str | None) -> None:
+        """Judge the records that waited for one of `topic` (None: for whatever) again, and those that waited for these."""
         heard = [topic]
         while heard:
-            after = heard.pop()
-            with self.pool.connection() as connection:
-                waiting = journal.parked(connection, after)
+            waiting = self.persist(partial(self._parked, heard.pop()))
             heard += [record.topic for record, age in waiting if self.persist(partial(self._retry, record, age))]
+
+    def _parked(self, topic: str | None) -> list[tuple[Record, float]]:
+        with self.pool.connection() as connection:
+            return journal.parked(connection, topic)
 
     def _retry(self, record: Record, age: float) -> bool:
         with spans.taking(self.service.name, record) as span, self._transaction() as connection:
@@ -199,8 +213,10 @@ class Engine:
                 return False
             if age > PATIENCE:
                 self._bury(connection, record, meta, Rejected("antecedent-missing", "what this event rests on never came"))
-            elif not self._judge(connection, record, meta, span):
-                return False
+            else:
+                journal.unhear(connection, record.topic, meta.id)
+                if not self._judge(connection, record, meta, span):
+                    return False
             journal.unpark(connection, record)
             return True
 

@@ -6,6 +6,7 @@ the order of commits.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from psycopg import Connection
 
 from tidemill.bus.control.service import Due
+from tidemill.errors import Rejected
 from tidemill.events.dead import Record
 
 SERIAL = 0x7469_6465_0001  # advisory locks; each service has a database of its own
@@ -37,6 +39,12 @@ create table control.parked (
     antecedent text not null, after text, since timestamptz not null default now(), primary key (topic, partition, "offset"));
 create table control.lives (number bigint generated always as identity primary key, consumers text not null,
     born timestamptz not null default now());
+"""
+
+ADDED = "alter table control.inbox add column if not exists digest bytea"
+"""What `TABLES`, which never change, lack. It has no number, since those behind `TABLES` are the service's: each start runs it.
+
+Of what an earlier release heard there is no digest.
 """
 
 _APPLIED = "create table if not exists public.tidemill_migrations (number int primary key, statement text not null)"
@@ -67,6 +75,7 @@ def migrate(connection: Connection[Any], migrations: Sequence[str]) -> None:
         for number, statement in enumerate(wanted[len(applied) :], len(applied)):
             connection.execute(statement.encode())
             connection.execute("insert into public.tidemill_migrations values (%s, %s)", (number, statement))
+        connection.execute(ADDED)
 
 
 def serialise(connection: Connection[Any]) -> None:
@@ -108,10 +117,21 @@ def advance(connection: Connection[Any], topic: str, partition: int, following: 
     )
 
 
-def hear(connection: Connection[Any], topic: str, event_id: str) -> bool:
-    """Whether the event is heard for the first time."""
-    query = "insert into control.inbox (topic, id) values (%s, %s) on conflict do nothing"
-    return connection.execute(query, (topic, event_id)).rowcount == 1
+def hear(connection: Connection[Any], topic: str, event_id: str, value: bytes = b"") -> bool:
+    """Whether the event is heard for the first time; raises Rejected where one with another value was heard under its id."""
+    digest = hashlib.sha256(value).digest()
+    query = "insert into control.inbox (topic, id, digest) values (%s, %s, %s) on conflict do nothing"
+    if connection.execute(query, (topic, event_id, digest)).rowcount == 1:
+        return True
+    query = "select 1 from control.inbox where topic = %s and id = %s and digest <> %s"
+    if connection.execute(query, (topic, event_id, digest)).fetchone():
+        raise Rejected("id-conflict", f"another event was heard under the id {event_id!r}; say this one under an id of its own")
+    return False
+
+
+def unhear(connection: Connection[Any], topic: str, event_id: str) -> None:
+    """Give back an id that an earlier release took for a record as soon as it waited."""
+    connection.execute("delete from control.inbox where topic = %s and id = %s and digest is null", (topic, event_id))
 
 
 def say(connection: Connection[Any], letter: Letter) -> None:
@@ -171,12 +191,12 @@ def park(connection: Connection[Any], record: Record, antecedent: str, after: st
     )
 
 
-def parked(connection: Connection[Any], topic: str) -> list[tuple[Record, float]]:
-    """The records that may go on after one of `topic`, oldest first, with their age in seconds."""
+def parked(connection: Connection[Any], topic: str | None) -> list[tuple[Record, float]]:
+    """The records that may go on after one of `topic` (None: all that wait), oldest first, with their age in seconds."""
     rows = connection.execute(
         'select topic, partition, "offset", key, value, header_names, header_values, extract(epoch from now() - since)::float8'
-        ' from control.parked where coalesce(after, %s) = %s order by since, topic, partition, "offset"',
-        (topic, topic),
+        ' from control.parked where after is null or after = coalesce(%s, after) order by since, topic, partition, "offset"',
+        (topic,),
     )
     return [(Record(a, b, c, d, e, _headers(names, values)), age) for a, b, c, d, e, names, values, age in rows]
 

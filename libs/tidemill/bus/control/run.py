@@ -96,7 +96,7 @@ async def _within(event: asyncio.Event, seconds: float) -> None:
 
 
 def _begin(service: ControlService, settings: Settings, engine: Engine, relay: Relay) -> Places:
-    """Wait to be the leader, set the group's offsets; raises Stopped."""
+    """Wait to be the leader, set the group's offsets, judge what waits; raises Stopped."""
     while not relay.leading.wait(0.2):
         engine.check()
     with engine.pool.connection() as connection:
@@ -108,6 +108,7 @@ def _begin(service: ControlService, settings: Settings, engine: Engine, relay: R
         for (topic, partition), start in starts.items():
             journal.advance(connection, topic, partition, start)  # so that what is passed over before the first is missed too
     places.forget(earlier)
+    engine.resume()
     return places
 
 

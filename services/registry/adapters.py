@@ -36,6 +36,11 @@ MIGRATIONS = (
         WHERE (aliases.model, aliases.version) = (versions.model, versions.version);
     ALTER TABLE aliases DROP CONSTRAINT aliases_pkey, ADD PRIMARY KEY (stream, model, alias);
     """,
+    """
+    ALTER TABLE switches ADD COLUMN stream_time bigint;
+    UPDATE switches SET stream_time = effective_at;
+    ALTER TABLE switches ALTER COLUMN stream_time SET NOT NULL;
+    """,
 )
 
 

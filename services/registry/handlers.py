@@ -109,6 +109,7 @@ def on_switch_appended(event: SwitchAppended, ports: Ports) -> list[AliasChanged
             rollout=event.rollout,
             partition=event.partition,
             position=event.offset,
+            stream_time=event.effective_at if event.stream_time is None else event.stream_time,
             effective_at=event.effective_at,
             approval=event.approval,
             run=event.run,

@@ -15,7 +15,7 @@ CANDIDATE, CHAMPION = "candidate", "champion"
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A version begins to serve: from this place of the log on. `effective_at` is event time, microseconds."""
+    """A version begins to serve: from this place of the log on. Times in microseconds."""
 
     stream: str
     model: str
@@ -23,7 +23,10 @@ class Switch:
     rollout: int
     partition: int
     position: int
+    stream_time: int
+    """That of its record in the log."""
     effective_at: int
+    """The event time as of which it was to serve. A live stream's log has it as soon as it is approved, earlier or later."""
     approval: str
     run: str
 
@@ -34,10 +37,13 @@ def served_at_position(switches: Sequence[Switch], partition: int, position: int
     return max(before, key=lambda switch: switch.position, default=None)
 
 
-def served_at_time(switches: Sequence[Switch], time: int) -> Switch | None:
-    """The switch in force at an event time (microseconds); None before the first."""
-    before = [switch for switch in switches if switch.effective_at <= time]
-    return max(before, key=lambda switch: (switch.effective_at, switch.rollout), default=None)
+def served_at_time(switches: Sequence[Switch], partition: int, time: int) -> Switch | None:
+    """The switch in force behind the last record of a stream time (microseconds); None before the first.
+
+    Records of one stream time may stand on both sides of a switch: which version answered one of them, its position tells.
+    """
+    before = [switch for switch in switches if switch.partition == partition and switch.stream_time <= time]
+    return max(before, key=lambda switch: switch.position, default=None)
 
 
 def verify_verdict(event: ApprovalDecided, request: ApprovalRequested, ring: KeyRing) -> None:

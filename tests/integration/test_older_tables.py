@@ -36,6 +36,13 @@ def test_the_registrys_aliases_belong_to_the_stream_of_their_version(database: D
     database.execute("INSERT INTO versions VALUES ('m', 1, 't', 'r2', '{}', 0)")
 
 
+def test_the_registrys_switches_serve_from_when_they_were_due(database: Database) -> None:
+    journal.migrate(database, registry.MIGRATIONS[:3])
+    database.execute("INSERT INTO switches VALUES ('s', 'm', 1, 1, 0, 40, 5, 'p', 'r')")
+    journal.migrate(database, registry.MIGRATIONS)
+    assert database.execute("SELECT stream_time, effective_at FROM switches").fetchall() == [(5, 5)]
+
+
 def test_governances_requests_and_champions_belong_to_their_stream(database: Database) -> None:
     journal.migrate(database, governance.MIGRATIONS[:1])
     request = json.dumps({"stream": "s"})

@@ -108,10 +108,10 @@ class Office:
         self.say(run)
         return self.first(ApprovalRequested, run=run.run)
 
-    def switched(self, order: RolloutOrdered, offset: int) -> SwitchAppended:
-        """What ingest says of an order that it has appended at this place."""
+    def switched(self, order: RolloutOrdered, offset: int, time: int | None = None) -> SwitchAppended:
+        """What ingest says of an order that it has appended at this place, at this stream time."""
         shared = {name: getattr(order, name) for name in SwitchAppended.model_fields if name in RolloutOrdered.model_fields}
-        return SwitchAppended(**shared | {"partition": 0, "offset": offset})
+        return SwitchAppended(**shared | {"partition": 0, "offset": offset, "stream_time": time})
 
     def aliases(self) -> dict[str, int]:
         state = State.read(self.settings.data_dir)
@@ -219,11 +219,11 @@ def test_the_champion_is_whom_people_approved_from_its_place_in_the_log_on(offic
     first, second = office.requested(), office.requested(at=40 * HOUR)
     assert office.first(ApprovalDecided, approval=first.approval).reason == f"superseded by version {second.version}"
     orders = list[RolloutOrdered]()
-    for offset in (40, 90):
+    for offset, time in ((40, 30 * HOUR), (90, 120 * HOUR)):  # the first earlier than it was due, the second later
         asked = office.requested(champion=second.version, at=90 * HOUR) if orders else second
         assert office.decide("approve", asked.approval, "--reason", "looks right").returncode == 0
         orders.append(office.first(RolloutOrdered, approval=asked.approval))
-        office.say(office.switched(orders[-1], offset))
+        office.say(office.switched(orders[-1], offset, time))
         office.first(AliasChanged, alias="champion", version=asked.version)
     old, new = (order.version for order in orders)
     assert [order.fallback for order in orders] == [None, old]
@@ -232,8 +232,14 @@ def test_the_champion_is_whom_people_approved_from_its_place_in_the_log_on(offic
     assert (listed["newest"], listed["aliases"]) == (new, {"champion": new})
     assert [one["version"] for one in office.json("models", "at", "89")] == [old]
     assert [one["version"] for one in office.json("models", "at", "0:90", "--model", MODEL)] == [new]
-    (then,) = office.json("models", "at", "1970-01-04T18:00:00")
-    assert (then["version"], then["approval"]) == (new, orders[-1].approval)
+    times = {"1970-01-02T06:00": old, "1970-01-04T18:00": old, "0:1970-01-06": new}
+    assert {time: [one["version"] for one in office.json("models", "at", time)] for time in times} == {
+        time: [version] for time, version in times.items()
+    }
+    (then,) = office.json("models", "at", "1970-01-06")
+    assert (then["stream_time"], then["approval"]) == (120 * HOUR, orders[-1].approval)
+    assert office.tidemill("models", "at", "1970-01-02T05:59").returncode == 1
+    assert "1970-01-06 00:00:00" in office.tidemill("models", "show", MODEL).stdout
     early = office.tidemill("models", "at", "39")
     assert (early.returncode, "no version of any model served at 39 yet" in early.stderr) == (1, True)
     history = office.json("models", "show", MODEL)["history"]

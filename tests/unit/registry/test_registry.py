@@ -105,10 +105,10 @@ def completed(run: str = "r1", model: str = "m", stream: str = "s") -> RunComple
     )  # fmt: skip
 
 
-def switched(version: int, offset: int, rollout: int = 1, partition: int = 0) -> SwitchAppended:
+def switched(version: int, offset: int, rollout: int = 1, partition: int = 0, time: int | None = None) -> SwitchAppended:
     return SwitchAppended(
         stream="s", model="m", version=version, artifact="sha256:a", rollout=rollout, action="promote", order="o", approval="p",
-        run="r1", partition=partition, offset=offset, effective_at=5,
+        run="r1", partition=partition, offset=offset, effective_at=5, stream_time=time,
     )  # fmt: skip
 
 
@@ -230,7 +230,7 @@ def test_an_older_rollout_that_another_shard_is_late_with_moves_no_alias_back(me
 
 
 def switch() -> Switch:
-    return Switch("s", "m", 2, 1, 0, 10, 5, "p", "r2")
+    return Switch("s", "m", 2, 1, 0, 10, 5, 5, "p", "r2")
 
 
 def test_a_verdict_waits_for_its_request(root: Path) -> None:
@@ -243,12 +243,45 @@ def test_a_switch_of_an_unknown_version_waits_for_it() -> None:
         handlers.on_switch_appended(switched(1, 40), Memory().ports)
 
 
-@given(st.lists(st.integers(0, 1000), unique=True, max_size=8), st.integers(-1, 1001))
-def test_the_version_at_a_position_is_that_of_the_last_switch_before_it(offsets: list[int], position: int) -> None:
-    switches = [
-        Switch("s", "m", number, number, 0, offset, offset * 10, "", "") for number, offset in enumerate(sorted(offsets), 1)
-    ]
-    expected = sum(offset <= position for offset in offsets)
-    found = served_at_position(switches, 0, position)
-    assert (found.version if found else 0) == expected
-    assert served_at_time(switches, position * 10) == found
+@pytest.mark.parametrize("time", [2, 9])
+def test_a_switch_serves_from_the_stream_time_of_its_record_on_earlier_or_later_than_it_was_due(
+    memory: Memory, root: Path, time: int
+) -> None:
+    handlers.on_approval_decided(decided(root, "approved"), memory.ports)
+    handlers.on_switch_appended(switched(1, 40, time=time), memory.ports)
+    (found,) = memory.switched
+    assert (found.stream_time, found.effective_at) == (time, 5)
+    assert [served_at_time([found], 0, at) for at in (time - 1, time)] == [None, found]
+
+
+def test_a_switch_that_was_said_without_its_stream_time_serves_from_when_it_was_due(memory: Memory, root: Path) -> None:
+    handlers.on_approval_decided(decided(root, "approved"), memory.ports)
+    handlers.on_switch_appended(switched(1, 40), memory.ports)
+    assert memory.switched[0].stream_time == 5
+
+
+def test_each_shard_has_a_stream_time_of_its_own() -> None:
+    first, second = switch(), replace(switch(), partition=1, stream_time=8)
+    assert [served_at_time([first, second], shard, 6) for shard in (0, 1)] == [first, None]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=20), st.data())
+def test_what_served_at_a_position_and_behind_a_stream_time_is_what_the_log_says(log: list[tuple[int, bool]], data: Any) -> None:
+    """The log record by record: by how much each moves the stream time, and whether it is a switch, which moves none."""
+    switches, version, time, served, behind = list[Switch](), 0, 0, list[tuple[int, int]](), {-1: 0}
+    for position, (step, turns) in enumerate(log):
+        time += 0 if turns else step
+        version += turns
+        if turns:
+            due = data.draw(st.integers(0, 50))
+            switches.append(Switch("s", "m", version, version, 0, position, time, due, "", ""))
+        served.append((time, version))
+        behind[time] = version
+    for position, (at, expected) in enumerate(served):
+        assert version_of(served_at_position(switches, 0, position)) == expected
+        assert version_of(served_at_time(switches, 0, at)) == behind[at] >= expected
+    assert version_of(served_at_time(switches, 0, -1)) == version_of(served_at_position(switches, 0, -1)) == 0
+
+
+def version_of(found: Switch | None) -> int:
+    return found.version if found else 0

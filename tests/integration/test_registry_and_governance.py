@@ -42,6 +42,7 @@ from tidemill.settings import Settings
 from tidemill.spec import Bundle
 from tidemill.spec import load as load_spec
 from tidemill.stack.state import Running, State
+from tidemill.telemetry.files import traces_dir
 from tidemill.trust import keys
 
 FLIGHTS = Path(__file__).parents[2] / "usecases" / "flights"
@@ -113,11 +114,22 @@ class Office:
         shared = {name: getattr(order, name) for name in SwitchAppended.model_fields if name in RolloutOrdered.model_fields}
         return SwitchAppended(**shared | {"partition": 0, "offset": offset, "stream_time": time})
 
+    def traced(self, name: str) -> set[str]:
+        """The names of all spans on the way of what has this id."""
+        return {name for tree in self.json("trace", name) for name in names(tree)}
+
     def aliases(self) -> dict[str, int]:
         state = State.read(self.settings.data_dir)
         assert state is not None
         found: dict[str, int] = httpx.get(f"{state.services['registry'].url}/v1/models/{MODEL}").json()["aliases"]
         return found
+
+
+def names(tree: dict[str, Any]) -> Iterator[str]:
+    """The names of a printed tree's spans."""
+    yield tree["name"]
+    for child in tree["children"]:
+        yield from names(child)
 
 
 @pytest.fixture(scope="module")
@@ -293,3 +305,20 @@ def test_a_name_that_two_streams_have_is_asked_back(office: Office) -> None:
     assert [[one["run"] for one in versions] for versions in shown] == [[run.run] for run in runs]
     nowhere = office.tidemill("models", "show", "twin", "--stream", "elsewhere")
     assert (nowhere.returncode, "there is no model 'twin' of elsewhere" in nowhere.stderr) == (1, True)
+
+
+def test_a_decision_can_be_followed_where_a_services_spans_were_lost(office: Office) -> None:
+    asked = office.requested(champion=office.aliases().get("champion"))
+    assert office.decide("approve", asked.approval, "--reason", "looks right").returncode == 0
+    order = office.first(RolloutOrdered, approval=asked.approval)
+    office.say(office.switched(order, 300))
+    until(lambda: office.aliases().get("champion") == asked.version, "the switch")
+    kept, heard = "process governance.approval-decided.v1", "process governance.decision-submitted.v1"
+    until(lambda: {kept, heard} <= office.traced(order.order), "both services' spans")
+    traces_dir(office.settings.data_dir).joinpath("governance.jsonl").unlink()
+    found = office.traced(order.order)
+    assert heard not in found
+    assert {
+        kept,
+        *(f"send {kind.ce_type()}" for kind in (ApprovalRequested, ApprovalDecided, RolloutOrdered, SwitchAppended)),
+    } <= found

@@ -10,7 +10,7 @@ from psycopg.rows import class_row, dict_row
 from psycopg_pool import ConnectionPool
 
 from services.registry.handlers import Ports
-from services.registry.model import Switch
+from services.registry.model import Request, Switch
 from tidemill.bus.control import Transaction
 from tidemill.events.governance import ApprovalRequested
 from tidemill.events.registry import VersionRegistered
@@ -41,7 +41,27 @@ MIGRATIONS = (
     UPDATE switches SET stream_time = effective_at;
     ALTER TABLE switches ALTER COLUMN stream_time SET NOT NULL;
     """,
+    # how a request ended was kept only where it was approved: of the others, who is no candidate any more has lapsed or was rejected
+    """
+    ALTER TABLE requests ADD COLUMN state text NOT NULL DEFAULT 'open', ADD COLUMN reason text NOT NULL DEFAULT '';
+    UPDATE requests SET state = 'approved' WHERE approved;
+    UPDATE requests SET state = 'served' FROM switches WHERE switches.approval = requests.approval;
+    UPDATE requests SET state = 'lapsed', reason = 'an earlier release did not keep why' WHERE state = 'open' AND NOT EXISTS (
+        SELECT 1 FROM aliases WHERE alias = 'candidate' AND (aliases.stream, aliases.model, aliases.version)
+            = (requests.fact->>'stream', requests.fact->>'model', (requests.fact->>'version')::integer));
+    ALTER TABLE requests DROP COLUMN approved;
+    """,
 )
+
+
+_VERSIONS = """
+    SELECT versions.fact, registered_at, coalesce(state, 'registered') AS state, coalesce(reason, '') AS reason
+    FROM versions LEFT JOIN LATERAL (
+        SELECT state, reason FROM requests WHERE (requests.fact->>'stream', requests.fact->>'model', requests.fact->>'version')
+            = (versions.stream, versions.model, versions.version::text)
+        ORDER BY (requests.fact->>'requested_at')::bigint DESC LIMIT 1) AS newest ON true
+    WHERE versions.stream = %s AND versions.model = %s ORDER BY version
+"""
 
 
 class VersionTable:
@@ -127,24 +147,18 @@ class RequestTable:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
 
-    def get(self, approval: str) -> ApprovalRequested | None:
+    def get(self, approval: str) -> Request | None:
         """The request of that id."""
-        row = self._tx.execute("SELECT fact FROM requests WHERE approval = %s", (approval,)).fetchone()
-        return ApprovalRequested.model_validate(row[0]) if row else None
+        row = self._tx.execute("SELECT fact, state, reason FROM requests WHERE approval = %s", (approval,)).fetchone()
+        return Request(ApprovalRequested.model_validate(row[0]), row[1], row[2]) if row else None
 
-    def add(self, request: ApprovalRequested) -> None:
-        """Keep a request; the first of an id counts."""
-        query = "INSERT INTO requests (approval, fact) VALUES (%s, %s) ON CONFLICT DO NOTHING"
-        self._tx.execute(query, (request.approval, request.model_dump_json()))
-
-    def approve(self, approval: str) -> None:
-        """People have approved what it asks."""
-        self._tx.execute("UPDATE requests SET approved = true WHERE approval = %s", (approval,))
-
-    def approved(self, approval: str) -> ApprovalRequested | None:
-        """The request, where people have approved it."""
-        row = self._tx.execute("SELECT fact FROM requests WHERE approval = %s AND approved", (approval,)).fetchone()
-        return ApprovalRequested.model_validate(row[0]) if row else None
+    def put(self, request: Request) -> None:
+        """Keep it as it is now."""
+        self._tx.execute(
+            "INSERT INTO requests (approval, fact, state, reason) VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT (approval) DO UPDATE SET state = excluded.state, reason = excluded.reason",
+            (request.said.approval, request.said.model_dump_json(), request.state, request.reason),
+        )
 
 
 def ports_with(keys: KeyRing) -> Callable[[Transaction], Ports]:
@@ -177,9 +191,9 @@ class Shelf:
         return {row["alias"]: row["version"] for row in found}
 
     def versions(self, stream: str, model: str) -> list[dict[str, Any]]:
-        """All versions, oldest first, with their lineage."""
-        query = "SELECT fact, registered_at FROM versions WHERE stream = %s AND model = %s ORDER BY version"
-        return [row["fact"] | {"registered_at": row["registered_at"]} for row in self._rows(query, stream, model)]
+        """All versions, oldest first, with their lineage and with what has become of the newest request about each."""
+        rows = self._rows(_VERSIONS, stream, model)
+        return [row["fact"] | {name: row[name] for name in ("registered_at", "state", "reason")} for row in rows]
 
     def switches(self, stream: str, model: str) -> list[Switch]:
         """The model's history, oldest first."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.registry.model import CANDIDATE, CHAMPION, Switch, verify_verdict
+from services.registry.model import CANDIDATE, CHAMPION, Request, Switch, verify_verdict
 from tidemill.bus.control import Parked
 from tidemill.errors import Refused, Rejected
 from tidemill.events.governance import ApprovalDecided, ApprovalRequested
-from tidemill.events.ingest import SwitchAppended
+from tidemill.events.ingest import SwitchAppended, SwitchRefused
 from tidemill.events.registry import AliasChanged, VersionRegistered
 from tidemill.events.training import RunCompleted
 from tidemill.trust.keys import KeyRing
@@ -39,12 +39,13 @@ class Switches(Protocol):
 
 
 class Requests(Protocol):
-    """All approval requests, and which of them people have approved."""
+    """All approval requests, and what has become of them."""
 
-    def get(self, approval: str) -> ApprovalRequested | None: ...
-    def add(self, request: ApprovalRequested) -> None: ...
-    def approve(self, approval: str) -> None: ...
-    def approved(self, approval: str) -> ApprovalRequested | None: ...
+    def get(self, approval: str) -> Request | None: ...
+    def put(self, request: Request) -> None: ...
+
+
+Cause = ApprovalRequested | ApprovalDecided | SwitchAppended | SwitchRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,35 +72,31 @@ def on_run_completed(event: RunCompleted, ports: Ports) -> list[VersionRegistere
 def on_approval_requested(event: ApprovalRequested, ports: Ports) -> list[AliasChanged]:
     """The version that waits for people is the candidate."""
     _must_exist(event, ports)
-    ports.requests.add(event)
+    if ports.requests.get(event.approval) is None:  # the first of an id counts
+        ports.requests.put(Request(event))
     return _move(ports, event, CANDIDATE, event.version, rollout=event.rollout)
 
 
 def on_approval_decided(event: ApprovalDecided, ports: Ports) -> list[AliasChanged]:
     """What was not approved is no candidate any more; what was may become champion. Signatures are verified, not believed."""
-    request = ports.requests.get(event.approval)
-    if request is None:
-        raise Parked(f"approval request {event.approval}", after=ApprovalRequested)
+    request = _request(event, ports)
     try:
-        verify_verdict(event, request, ports.keys)
+        verify_verdict(event, request.said, ports.keys)
     except Refused as error:
         raise Rejected(error.reason, f"verdict on {event.approval}: {error.message}") from error
-    if event.verdict == "approved":
-        ports.requests.approve(event.approval)
-        return []
-    if ports.aliases.get(event.stream, event.model, CANDIDATE) != event.version:
-        return []
-    return _move(ports, event, CANDIDATE, None)
+    ports.requests.put(request.at(event.verdict, event.reason))
+    return [] if event.verdict == "approved" else _withdraw(ports, event)
 
 
 def on_switch_appended(event: SwitchAppended, ports: Ports) -> list[AliasChanged]:
     """The version serves from this place on: it is the champion, and no candidate any more."""
     _must_exist(event, ports)
-    approved = ports.requests.approved(event.approval)
-    if approved is None:
+    request = _request(event, ports)
+    if not request.approved:
         raise Parked(f"people's approval {event.approval}", after=ApprovalDecided)
-    if _subject(approved) != _subject(event):
+    if _subject(request.said) != _subject(event):
         raise Rejected("other-subject", f"approval {event.approval} is not about this switch of {event.stream}/{event.model}")
+    ports.requests.put(request.at("served"))
     newest = ports.switches.newest_rollout(event.stream, event.model)
     ports.switches.add(
         Switch(
@@ -117,10 +114,19 @@ def on_switch_appended(event: SwitchAppended, ports: Ports) -> list[AliasChanged
     )
     if event.rollout < newest:  # another shard was first with a later one
         return []
-    moved = _move(ports, event, CHAMPION, event.version, event.rollout, event.partition, event.offset)
-    if ports.aliases.get(event.stream, event.model, CANDIDATE) == event.version:
-        moved += _move(ports, event, CANDIDATE, None, event.rollout, event.partition, event.offset)
-    return moved
+    place = (event.rollout, event.partition, event.offset)
+    return [*_move(ports, event, CHAMPION, event.version, *place), *_withdraw(ports, event, *place)]
+
+
+def on_switch_refused(event: SwitchRefused, ports: Ports) -> list[AliasChanged]:
+    """What was approved will not serve and is no candidate any more, unless a shard has appended it: one may refuse what another took."""
+    request = _request(event, ports)
+    if request.state == "open":
+        raise Parked(f"people's decision about {event.approval}", after=ApprovalDecided)
+    if request.state != "approved" or _order(request.said) != _order(event):
+        return []
+    ports.requests.put(request.at("refused", event.reason))
+    return _withdraw(ports, event, event.rollout)
 
 
 def _must_exist(event: ApprovalRequested | SwitchAppended, ports: Ports) -> None:
@@ -128,14 +134,33 @@ def _must_exist(event: ApprovalRequested | SwitchAppended, ports: Ports) -> None
         raise Parked(f"version {event.stream}/{event.model}/{event.version}")
 
 
+def _request(event: ApprovalDecided | SwitchAppended | SwitchRefused, ports: Ports) -> Request:
+    request = ports.requests.get(event.approval)
+    if request is None:
+        raise Parked(f"approval request {event.approval}", after=ApprovalRequested)
+    return request
+
+
 def _subject(event: ApprovalRequested | SwitchAppended) -> tuple[object, ...]:
     """What people have decided, so far as a switch says it."""
     return event.stream, event.model, event.version, event.artifact, event.action, event.rollout, event.run, event.effective_at
 
 
+def _order(event: ApprovalRequested | SwitchRefused) -> tuple[object, ...]:
+    """What was to take effect, so far as a refusal says it."""
+    return event.stream, event.model, event.version, event.rollout, event.run
+
+
+def _withdraw(ports: Ports, cause: Cause, rollout: int = 0, partition: int = 0, position: int = -1) -> list[AliasChanged]:
+    """The version is no candidate any more, if it was."""
+    if ports.aliases.get(cause.stream, cause.model, CANDIDATE) != cause.version:
+        return []
+    return _move(ports, cause, CANDIDATE, None, rollout, partition, position)
+
+
 def _move(
     ports: Ports,
-    cause: ApprovalRequested | ApprovalDecided | SwitchAppended,
+    cause: Cause,
     alias: str,
     version: int | None,
     rollout: int = 0,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final, Literal, get_args
 
 from tidemill.errors import Refused
 from tidemill.events.governance import ApprovalDecided, ApprovalRequested
@@ -11,6 +12,28 @@ from tidemill.trust.decision import Policy, Subject, verify, verify_one
 from tidemill.trust.keys import KeyRing
 
 CANDIDATE, CHAMPION = "candidate", "champion"
+
+Stage = Literal["open", "lapsed", "rejected", "approved", "refused", "served"]
+"""Of a request: what people said of it, and what ingest did with the order that followed. It only goes on in this order."""
+_STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What people were asked, and what has become of it."""
+
+    said: ApprovalRequested
+    state: Stage = "open"
+    reason: str = ""
+
+    @property
+    def approved(self) -> bool:
+        """Whether people have approved it, whatever ingest did then."""
+        return _STAGES.index(self.state) >= _STAGES.index("approved")
+
+    def at(self, state: Stage, reason: str = "") -> Request:
+        """With what has become of it. Facts of several topics, and of several shards, come in any order: none takes a later one back."""
+        return replace(self, state=state, reason=reason) if _STAGES.index(state) > _STAGES.index(self.state) else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,20 @@ def test_the_registrys_switches_serve_from_when_they_were_due(database: Database
     assert database.execute("SELECT stream_time, effective_at FROM switches").fetchall() == [(5, 5)]
 
 
+def test_the_registrys_requests_are_as_far_as_an_earlier_release_kept_it(database: Database) -> None:
+    journal.migrate(database, registry.MIGRATIONS[:4])
+    for number, (approval, approved) in enumerate({"open": False, "ended": False, "approved": True, "served": True}.items()):
+        fact = json.dumps({"stream": "s", "model": "m", "version": number})
+        database.execute("INSERT INTO requests VALUES (%s, %s, %s)", (approval, approved, fact))
+    database.execute(
+        "INSERT INTO aliases (stream, model, alias, version) VALUES ('s', 'm', 'candidate', 0), ('t', 'm', 'candidate', 1)"
+    )
+    database.execute("INSERT INTO switches VALUES ('s', 'm', 3, 1, 0, 40, 5, 'served', 'r', 5)")
+    journal.migrate(database, registry.MIGRATIONS)
+    states = dict(database.execute("SELECT approval, state FROM requests").fetchall())
+    assert states == {"open": "open", "ended": "lapsed", "approved": "approved", "served": "served"}
+
+
 def test_governances_requests_and_champions_belong_to_their_stream(database: Database) -> None:
     journal.migrate(database, governance.MIGRATIONS[:1])
     request = json.dumps({"stream": "s"})

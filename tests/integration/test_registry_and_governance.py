@@ -33,7 +33,7 @@ from tidemill.events.governance import (
     GateFailed,
     RolloutOrdered,
 )
-from tidemill.events.ingest import SwitchAppended
+from tidemill.events.ingest import SwitchAppended, SwitchRefused
 from tidemill.events.registry import AliasChanged, VersionRegistered
 from tidemill.events.spec import Applied
 from tidemill.events.topics import control_topics
@@ -49,7 +49,7 @@ FLIGHTS = Path(__file__).parents[2] / "usecases" / "flights"
 MODEL, HASTY = "late-arrival", "hasty"
 HOUR = 3_600_000_000
 HEARD: dict[str, tuple[Sequence[type[Event]], Sequence[str]]] = {
-    "registry": ((RunCompleted, ApprovalRequested, ApprovalDecided, SwitchAppended), registry_tables.MIGRATIONS),
+    "registry": ((RunCompleted, ApprovalRequested, ApprovalDecided, SwitchAppended, SwitchRefused), registry_tables.MIGRATIONS),
     "governance": ((Applied, VersionRegistered, AliasChanged, DecisionSubmitted), governance_tables.MIGRATIONS),
 }
 E = TypeVar("E", bound=Event)
@@ -258,6 +258,24 @@ def test_the_champion_is_whom_people_approved_from_its_place_in_the_log_on(offic
     assert [(one["version"], one["position"]) for one in history] == [(old, 40), (new, 90)]
     again = office.decide("reject", orders[-1].approval, "--reason", "too late")
     assert (again.returncode, "approval-closed" in again.stderr) == (1, True)
+
+
+def test_a_version_whose_order_ingest_refused_is_no_candidate_any_more_and_says_why(office: Office) -> None:
+    before = office.aliases().get("champion")
+    asked = office.requested(champion=before)
+    assert office.decide("approve", asked.approval, "--reason", "looks right").returncode == 0
+    order = office.first(RolloutOrdered, approval=asked.approval)
+    shared = order.model_dump(include=set(SwitchRefused.model_fields))
+    office.say(SwitchRefused(**shared, reason="expired"))
+    moved = office.first(AliasChanged, alias="candidate", previous=asked.version)
+    assert (moved.version, moved.approval) == (None, asked.approval)
+    shown = office.json("models", "show", MODEL)
+    assert ("candidate" in shown["aliases"], shown["aliases"].get("champion")) == (False, before)
+    states = {one["version"]: (one["state"], one["reason"]) for one in shown["versions"]}
+    assert states[asked.version] == ("refused", "expired")
+    assert "refused: expired" in office.tidemill("models", "show", MODEL).stdout
+    if before is not None:
+        assert states[before] == ("served", "")
 
 
 def test_a_switch_that_nobody_approved_makes_no_champion(office: Office) -> None:

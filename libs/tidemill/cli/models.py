@@ -31,7 +31,8 @@ def list_models(data_dir: DataDir = None, output: AsOutput = Output.text) -> Non
 def show(model: Model, stream: Stream = None, data_dir: DataDir = None, output: AsOutput = Output.text) -> None:
     """Show a model's versions, their lineage, and where each served."""
     found = get(Settings.load(data_dir), "registry", f"/v1/models/{model}", **_of(stream))
-    _tell(output, found, ("version", "cause", "rows", "log loss", "AUC", "log range", "artifact"), map(_version, found["versions"]))
+    columns = ("version", "state", "cause", "rows", "log loss", "AUC", "log range", "artifact")
+    _tell(output, found, columns, map(_version, found["versions"]))
     if output is Output.text:
         history = [(one["version"], f"{one['partition']}:{one['position']}", _time(one["stream_time"])) for one in found["history"]]
         _tell(output, found, ("serves", "from position", "stream time"), history)
@@ -64,7 +65,8 @@ def at(
 def _version(one: dict[str, Any]) -> tuple[Any, ...]:
     figures = [f"{one['metrics'].get(name, float('nan')):.4f}" for name in ("log_loss", "auc")]
     lineage = f"{one['from_position']}-{one['to_position']}"
-    return one["version"], one["cause_kind"], f"{one['rows']:,}", *figures, lineage, one["artifact"][:19]
+    state = f"{one['state']}: {one['reason']}" if one["reason"] else one["state"]
+    return one["version"], state, one["cause_kind"], f"{one['rows']:,}", *figures, lineage, one["artifact"][:19]
 
 
 def _tell(output: Output, found: Any, columns: tuple[str, ...], rows: Any) -> None:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from services.registry import handlers
 from services.registry.handlers import Ports
-from services.registry.model import Switch, served_at_position, served_at_time
+from services.registry.model import Request, Switch, served_at_position, served_at_time
 from tidemill.bus.control import Parked
 from tidemill.errors import Rejected
 from tidemill.events.governance import ApprovalDecided, ApprovalRequested
-from tidemill.events.ingest import SwitchAppended
+from tidemill.events.ingest import SwitchAppended, SwitchRefused
 from tidemill.events.registry import AliasChanged, VersionRegistered
 from tidemill.events.training import RunCompleted
 from tidemill.trust import dsse, keys
@@ -28,8 +28,7 @@ class Memory:
     """All of the registry's ports, in memory."""
 
     keys: keys.KeyRing = field(default_factory=lambda: keys.KeyRing({}))
-    asked: dict[str, ApprovalRequested] = field(default_factory=dict)
-    agreed: set[str] = field(default_factory=set)
+    asked: dict[str, Request] = field(default_factory=dict)
     registered: list[VersionRegistered] = field(default_factory=list)
     pointed: dict[tuple[str, str, str], int] = field(default_factory=dict)
     switched: list[Switch] = field(default_factory=list)
@@ -58,6 +57,11 @@ class Memory:
         return max((one.rollout for one in self.switched if (one.stream, one.model) == (stream, model)), default=0)
 
     @property
+    def state(self) -> tuple[str, str]:
+        """What has become of `requested(1)`, and why."""
+        return self.asked["p"].state, self.asked["p"].reason
+
+    @property
     def ports(self) -> Ports:
         return Ports(self, self, self, _Requests(self), self.keys)
 
@@ -66,17 +70,11 @@ class Memory:
 class _Requests:
     memory: Memory
 
-    def get(self, approval: str) -> ApprovalRequested | None:
+    def get(self, approval: str) -> Request | None:
         return self.memory.asked.get(approval)
 
-    def add(self, request: ApprovalRequested) -> None:
-        self.memory.asked.setdefault(request.approval, request)
-
-    def approve(self, approval: str) -> None:
-        self.memory.agreed.add(approval)
-
-    def approved(self, approval: str) -> ApprovalRequested | None:
-        return self.memory.asked[approval] if approval in self.memory.agreed else None
+    def put(self, request: Request) -> None:
+        self.memory.asked[request.said.approval] = request
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +108,20 @@ def switched(version: int, offset: int, rollout: int = 1, partition: int = 0, ti
         stream="s", model="m", version=version, artifact="sha256:a", rollout=rollout, action="promote", order="o", approval="p",
         run="r1", partition=partition, offset=offset, effective_at=5, stream_time=time,
     )  # fmt: skip
+
+
+def refused(**over: Any) -> SwitchRefused:
+    said = {
+        "stream": "s",
+        "model": "m",
+        "version": 1,
+        "rollout": 1,
+        "order": "o",
+        "approval": "p",
+        "run": "r1",
+        "reason": "expired",
+    }
+    return SwitchRefused.model_validate(said | over)
 
 
 def requested(version: int) -> ApprovalRequested:
@@ -169,6 +181,50 @@ def test_a_version_is_candidate_while_people_decide_and_champion_when_it_serves(
 @pytest.mark.parametrize("verdict", ["rejected", "lapsed"])
 def test_a_version_that_was_not_approved_is_no_candidate_any_more(memory: Memory, root: Path, verdict: str) -> None:
     assert moves(handlers.on_approval_decided(decided(root, verdict), memory.ports)) == [("candidate", 1, None)]
+    assert (memory.state, handlers.on_switch_refused(refused(), memory.ports)) == ((verdict, "because"), [])
+
+
+def test_a_version_whose_switch_was_refused_is_no_candidate_any_more_and_says_why(memory: Memory, root: Path) -> None:
+    handlers.on_approval_decided(decided(root, "approved"), memory.ports)
+    (said,) = handlers.on_switch_refused(refused(), memory.ports)
+    assert (said.alias, said.previous, said.version, said.rollout) == ("candidate", 1, None, 1)
+    assert memory.state == ("refused", "expired")
+    assert handlers.on_switch_refused(refused(reason="stale-rollout"), memory.ports) == []
+    assert handlers.on_approval_decided(decided(root, "approved"), memory.ports) == []
+    assert memory.state == ("refused", "expired")
+
+
+def test_a_refusal_takes_no_newer_versions_alias(memory: Memory, root: Path) -> None:
+    handlers.on_approval_decided(decided(root, "approved"), memory.ports)
+    handlers.on_run_completed(completed("r2"), memory.ports)
+    handlers.on_approval_requested(requested(2).model_copy(update={"approval": "q"}), memory.ports)
+    assert handlers.on_switch_refused(refused(), memory.ports) == []
+    assert memory.pointed == {("s", "m", "candidate"): 2}
+
+
+@pytest.mark.parametrize("refused_first", [True, False])
+def test_a_version_that_one_shard_refused_and_another_appended_serves(memory: Memory, root: Path, refused_first: bool) -> None:
+    handlers.on_approval_decided(decided(root, "approved"), memory.ports)
+    for turn in (refused_first, not refused_first):
+        if turn:
+            handlers.on_switch_refused(refused(), memory.ports)
+        else:
+            handlers.on_switch_appended(switched(1, 40, partition=1), memory.ports)
+    assert (memory.pointed, memory.state) == ({("s", "m", "champion"): 1}, ("served", ""))
+
+
+@pytest.mark.parametrize("over", [{"stream": "t"}, {"version": 2}, {"rollout": 2}, {"run": "r2"}])
+def test_the_refusal_of_an_order_that_nobody_approved_moves_no_alias(memory: Memory, root: Path, over: dict[str, Any]) -> None:
+    handlers.on_approval_decided(decided(root, "approved"), memory.ports)
+    assert handlers.on_switch_refused(refused(**over), memory.ports) == []
+    assert (memory.pointed, memory.state[0]) == ({("s", "m", "candidate"): 1}, "approved")
+
+
+def test_a_refusal_waits_for_the_request_and_for_what_people_decide(memory: Memory, root: Path) -> None:
+    with pytest.raises(Parked, match="request p"):
+        handlers.on_switch_refused(refused(), Memory().ports)
+    with pytest.raises(Parked, match="decision about p"):
+        handlers.on_switch_refused(refused(), memory.ports)
 
 
 def test_a_second_shards_switch_moves_no_alias_again(memory: Memory, root: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import get_args
 
-from services.ingest.model import State, Switch
+from services.ingest.model import State, Switch, Switched
 from tidemill.errors import Refused, Rejected
 from tidemill.events import governance, ingest, serving
 from tidemill.events.identity import event_id
@@ -122,13 +122,11 @@ def settle(rollouts: Rollouts, order: Order, shard: int) -> None:
     rollouts.open(shard).pop(order.content, None)
 
 
-def appended(switch: ModelSwitched, partition: int, offset: int) -> tuple[str, ingest.SwitchAppended]:
+def appended(found: Switched, partition: int) -> tuple[str, ingest.SwitchAppended]:
     """What to say of a switch in the log: the same event, by its id, however often it is said."""
-    said = ingest.SwitchAppended(
-        partition=partition,
-        offset=offset,
-        **switch.model_dump(include=set(ingest.SwitchAppended.model_fields) - {"partition", "offset"}),
-    )
+    switch, place = found.event, {"partition": partition, "offset": found.offset, "stream_time": found.time}
+    shared = switch.model_dump(include=set(ingest.SwitchAppended.model_fields) - set(place))
+    said = ingest.SwitchAppended.model_validate(place | shared)
     return event_id(switch.order, ingest.SwitchAppended.ce_type(), f"{switch.stream}/{partition}"), said
 
 

@@ -149,6 +149,8 @@ class Switched:
 
     event: ModelSwitched
     offset: int
+    time: int
+    """The stream time that its record's header bears, us."""
 
 
 @dataclass

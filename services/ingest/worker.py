@@ -175,7 +175,7 @@ class Worker(threading.Thread):
                 source.learn(schema_id, None)
 
     def _say_again(self, switched: Switched) -> None:
-        self._switches.appended(switched.event, self.number, switched.offset)
+        self._switches.appended(switched, self.number)
 
     def _hold(self, shard: Shard) -> None:
         """Bound what waits in memory, and see what it waits for."""

@@ -10,7 +10,7 @@ from psycopg.rows import class_row, dict_row
 from psycopg_pool import ConnectionPool
 
 from services.registry.handlers import Ports
-from services.registry.model import Switch
+from services.registry.model import Request, Switch
 from tidemill.bus.control import Transaction
 from tidemill.events.governance import ApprovalRequested
 from tidemill.events.registry import VersionRegistered
@@ -40,7 +40,32 @@ MIGRATIONS = (
     ALTER TABLE requests DROP CONSTRAINT requests_pkey, ADD COLUMN number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;
     CREATE INDEX ON requests (approval);
     """,
+    """
+    ALTER TABLE switches ADD COLUMN stream_time bigint;
+    UPDATE switches SET stream_time = effective_at;
+    ALTER TABLE switches ALTER COLUMN stream_time SET NOT NULL;
+    """,
+    # how a request ended was kept only where it was approved: of the others, who is no candidate any more has lapsed or was rejected
+    """
+    ALTER TABLE requests ADD COLUMN state text NOT NULL DEFAULT 'open', ADD COLUMN reason text NOT NULL DEFAULT '';
+    UPDATE requests SET state = 'approved' WHERE approved;
+    UPDATE requests SET state = 'served' FROM switches WHERE switches.approval = requests.approval;
+    UPDATE requests SET state = 'lapsed', reason = 'an earlier release did not keep why' WHERE state = 'open' AND NOT EXISTS (
+        SELECT 1 FROM aliases WHERE alias = 'candidate' AND (aliases.stream, aliases.model, aliases.version)
+            = (requests.fact->>'stream', requests.fact->>'model', (requests.fact->>'version')::integer));
+    ALTER TABLE requests DROP COLUMN approved;
+    """,
 )
+
+
+_VERSIONS = """
+    SELECT versions.fact, registered_at, coalesce(state, 'registered') AS state, coalesce(reason, '') AS reason
+    FROM versions LEFT JOIN LATERAL (
+        SELECT state, reason FROM requests WHERE (requests.fact->>'stream', requests.fact->>'model', requests.fact->>'version')
+            = (versions.stream, versions.model, versions.version::text)
+        ORDER BY (requests.fact->>'requested_at')::bigint DESC LIMIT 1) AS newest ON true
+    WHERE versions.stream = %s AND versions.model = %s ORDER BY version
+"""
 
 
 class VersionTable:
@@ -126,24 +151,20 @@ class RequestTable:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
 
-    def under(self, approval: str) -> dict[int, ApprovalRequested]:
+    def under(self, approval: str) -> dict[int, Request]:
         """The requests under that id by their numbers, the oldest first."""
-        rows = self._tx.execute("SELECT number, fact FROM requests WHERE approval = %s ORDER BY number", (approval,))
-        return {number: ApprovalRequested.model_validate(fact) for number, fact in rows}
+        query = "SELECT number, fact, state, reason FROM requests WHERE approval = %s ORDER BY number"
+        rows = self._tx.execute(query, (approval,))
+        return {number: Request(ApprovalRequested.model_validate(fact), state, reason) for number, fact, state, reason in rows}
 
     def add(self, request: ApprovalRequested) -> None:
-        """Keep a request."""
+        """Keep a new request."""
         query = "INSERT INTO requests (approval, fact) VALUES (%s, %s)"
         self._tx.execute(query, (request.approval, request.model_dump_json()))
 
-    def approve(self, number: int) -> None:
-        """People have approved what this one asks."""
-        self._tx.execute("UPDATE requests SET approved = true WHERE number = %s", (number,))
-
-    def approved(self, approval: str) -> list[ApprovalRequested]:
-        """The requests under that id which people have approved."""
-        rows = self._tx.execute("SELECT fact FROM requests WHERE approval = %s AND approved ORDER BY number", (approval,))
-        return [ApprovalRequested.model_validate(fact) for (fact,) in rows]
+    def put(self, number: int, request: Request) -> None:
+        """Keep what has become of it."""
+        self._tx.execute("UPDATE requests SET state = %s, reason = %s WHERE number = %s", (request.state, request.reason, number))
 
 
 def ports_with(keys: KeyRing) -> Callable[[Transaction], Ports]:
@@ -176,9 +197,9 @@ class Shelf:
         return {row["alias"]: row["version"] for row in found}
 
     def versions(self, stream: str, model: str) -> list[dict[str, Any]]:
-        """All versions, oldest first, with their lineage."""
-        query = "SELECT fact, registered_at FROM versions WHERE stream = %s AND model = %s ORDER BY version"
-        return [row["fact"] | {"registered_at": row["registered_at"]} for row in self._rows(query, stream, model)]
+        """All versions, oldest first, with their lineage and with what has become of the newest request about each."""
+        rows = self._rows(_VERSIONS, stream, model)
+        return [row["fact"] | {name: row[name] for name in ("registered_at", "state", "reason")} for row in rows]
 
     def switches(self, stream: str, model: str) -> list[Switch]:
         """The model's history, oldest first."""

@@ -41,9 +41,12 @@ def router(pool: ConnectionPool) -> APIRouter:
     ) -> dict[str, Any] | None:
         stream = _stream_of(shelf, model, stream)
         if (position is None) == (time is None):
-            raise HTTPException(422, "give one of: position (offset in the log), time (event time, microseconds)")
+            raise HTTPException(422, "give one of: position (offset in the log), time (stream time, microseconds)")
         switches = shelf.switches(stream, model)
-        found = served_at_position(switches, partition, position) if position is not None else served_at_time(switches, time or 0)
+        if position is None:
+            found = served_at_time(switches, partition, time or 0)
+        else:
+            found = served_at_position(switches, partition, position)
         return asdict(found) if found else None
 
     return routes

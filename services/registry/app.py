@@ -20,6 +20,7 @@ def build(settings: Settings) -> ControlService:
             governance.ApprovalRequested: handlers.on_approval_requested,
             governance.ApprovalDecided: handlers.on_approval_decided,
             ingest.SwitchAppended: handlers.on_switch_appended,
+            ingest.SwitchRefused: handlers.on_switch_refused,
         },
         ports=ports_with(KeyRing.load(settings.trust_dir)),
         migrations=MIGRATIONS,

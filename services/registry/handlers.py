@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.registry.model import CANDIDATE, CHAMPION, Switch, verify_verdict
+from services.registry.model import CANDIDATE, CHAMPION, Request, Switch, verify_verdict
 from tidemill.bus.control import Parked
 from tidemill.errors import Refused, Rejected
 from tidemill.events.governance import ApprovalDecided, ApprovalRequested
-from tidemill.events.ingest import SwitchAppended
+from tidemill.events.ingest import SwitchAppended, SwitchRefused
 from tidemill.events.registry import AliasChanged, VersionRegistered
 from tidemill.events.training import RunCompleted
 from tidemill.trust.decision import Subject
@@ -41,12 +41,14 @@ class Switches(Protocol):
 
 
 class Requests(Protocol):
-    """All approval requests by number, and which of them people have approved. Ids can be guessed: one may have several."""
+    """All approval requests by number, and what has become of them. Ids can be guessed: one may have several."""
 
-    def under(self, approval: str) -> Mapping[int, ApprovalRequested]: ...
+    def under(self, approval: str) -> Mapping[int, Request]: ...
     def add(self, request: ApprovalRequested) -> None: ...
-    def approve(self, number: int) -> None: ...
-    def approved(self, approval: str) -> Sequence[ApprovalRequested]: ...
+    def put(self, number: int, request: Request) -> None: ...
+
+
+Cause = ApprovalRequested | ApprovalDecided | SwitchAppended | SwitchRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +81,21 @@ def on_approval_requested(event: ApprovalRequested, ports: Ports) -> list[AliasC
 
 def on_approval_decided(event: ApprovalDecided, ports: Ports) -> list[AliasChanged]:
     """What was not approved is no candidate any more; what was may become champion. Signatures are verified, not believed."""
-    number = _request_of(event, ports)
-    if event.verdict == "approved":
-        ports.requests.approve(number)
-        return []
-    if ports.aliases.get(event.stream, event.model, CANDIDATE) != event.version:
-        return []
-    return _move(ports, event, CANDIDATE, None)
+    number, request = _request_of(event, ports)
+    ports.requests.put(number, request.at(event.verdict, event.reason))
+    return [] if event.verdict == "approved" else _withdraw(ports, event)
 
 
 def on_switch_appended(event: SwitchAppended, ports: Ports) -> list[AliasChanged]:
     """The version serves from this place on: it is the champion, and no candidate any more."""
     _must_exist(event, ports)
-    approved = ports.requests.approved(event.approval)
+    approved = {number: one for number, one in ports.requests.under(event.approval).items() if one.approved}
     if not approved:
         raise Parked(f"people's approval {event.approval}", after=ApprovalDecided)
-    if _subject(event) not in map(_subject, approved):
+    number = next((number for number, one in approved.items() if _subject(one.said) == _subject(event)), None)
+    if number is None:
         raise Rejected("other-subject", f"approval {event.approval} is not about this switch of {event.stream}/{event.model}")
+    ports.requests.put(number, approved[number].at("served"))
     newest = ports.switches.newest_rollout(event.stream, event.model)
     ports.switches.add(
         Switch(
@@ -105,6 +105,7 @@ def on_switch_appended(event: SwitchAppended, ports: Ports) -> list[AliasChanged
             rollout=event.rollout,
             partition=event.partition,
             position=event.offset,
+            stream_time=event.effective_at if event.stream_time is None else event.stream_time,
             effective_at=event.effective_at,
             approval=event.approval,
             run=event.run,
@@ -112,31 +113,44 @@ def on_switch_appended(event: SwitchAppended, ports: Ports) -> list[AliasChanged
     )
     if event.rollout < newest:  # another shard was first with a later one
         return []
-    moved = _move(ports, event, CHAMPION, event.version, event.rollout, event.partition, event.offset)
-    if ports.aliases.get(event.stream, event.model, CANDIDATE) == event.version:
-        moved += _move(ports, event, CANDIDATE, None, event.rollout, event.partition, event.offset)
-    return moved
+    place = (event.rollout, event.partition, event.offset)
+    return [*_move(ports, event, CHAMPION, event.version, *place), *_withdraw(ports, event, *place)]
+
+
+def on_switch_refused(event: SwitchRefused, ports: Ports) -> list[AliasChanged]:
+    """What was approved will not serve and is no candidate any more, unless a shard has appended it: one may refuse what another took."""
+    found = ports.requests.under(event.approval)
+    if not found:
+        raise Parked(f"approval request {event.approval}", after=ApprovalRequested)
+    asked = {number: one for number, one in found.items() if _order(one.said) == _order(event)}
+    if any(one.state == "open" for one in asked.values()):
+        raise Parked(f"people's decision about {event.approval}", after=ApprovalDecided)
+    approved = [number for number, one in asked.items() if one.state == "approved"]
+    for number in approved:
+        ports.requests.put(number, asked[number].at("refused", event.reason))
+    return _withdraw(ports, event, event.rollout) if approved else []
 
 
 def _keep(event: ApprovalRequested, ports: Ports) -> None:
     """Keep the request; of those under one id about the same thing the first counts, or anybody could soften its terms."""
-    alike = [one for one in ports.requests.under(event.approval).values() if Subject.of(one) == Subject.of(event)]
+    asked = [one.said for one in ports.requests.under(event.approval).values()]
+    alike = [one for one in asked if Subject.of(one) == Subject.of(event)]
     if not alike:
         ports.requests.add(event)
     elif alike != [event]:
         raise Rejected("other-terms", f"people were asked the same under approval {event.approval} before, on other terms")
 
 
-def _request_of(event: ApprovalDecided, ports: Ports) -> int:
-    """The number of the request that the verdict answers: the first under its id for which the signatures hold."""
+def _request_of(event: ApprovalDecided, ports: Ports) -> tuple[int, Request]:
+    """The request that the verdict answers, and its number: the first under its id for which the signatures hold."""
     refusal = None
     for number, request in ports.requests.under(event.approval).items():
         try:
-            verify_verdict(event, request, ports.keys)
+            verify_verdict(event, request.said, ports.keys)
         except Refused as error:
             refusal = error
         else:
-            return number
+            return number, request
     if refusal is None:
         raise Parked(f"approval request {event.approval}", after=ApprovalRequested)
     raise Rejected(refusal.reason, f"verdict on {event.approval}: {refusal.message}")
@@ -152,9 +166,21 @@ def _subject(event: ApprovalRequested | SwitchAppended) -> tuple[object, ...]:
     return event.stream, event.model, event.version, event.artifact, event.action, event.rollout, event.run, event.effective_at
 
 
+def _order(event: ApprovalRequested | SwitchRefused) -> tuple[object, ...]:
+    """What was to take effect, so far as a refusal says it."""
+    return event.stream, event.model, event.version, event.rollout, event.run
+
+
+def _withdraw(ports: Ports, cause: Cause, rollout: int = 0, partition: int = 0, position: int = -1) -> list[AliasChanged]:
+    """The version is no candidate any more, if it was."""
+    if ports.aliases.get(cause.stream, cause.model, CANDIDATE) != cause.version:
+        return []
+    return _move(ports, cause, CANDIDATE, None, rollout, partition, position)
+
+
 def _move(
     ports: Ports,
-    cause: ApprovalRequested | ApprovalDecided | SwitchAppended,
+    cause: Cause,
     alias: str,
     version: int | None,
     rollout: int = 0,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final, Literal, get_args
 
 from tidemill.errors import Refused
 from tidemill.events.governance import ApprovalDecided, ApprovalRequested
@@ -12,10 +13,32 @@ from tidemill.trust.keys import KeyRing
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 
+Stage = Literal["open", "lapsed", "rejected", "approved", "refused", "served"]
+"""Of a request: what people said of it, and what ingest did with the order that followed. It only goes on in this order."""
+_STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What people were asked, and what has become of it."""
+
+    said: ApprovalRequested
+    state: Stage = "open"
+    reason: str = ""
+
+    @property
+    def approved(self) -> bool:
+        """Whether people have approved it, whatever ingest did then."""
+        return _STAGES.index(self.state) >= _STAGES.index("approved")
+
+    def at(self, state: Stage, reason: str = "") -> Request:
+        """With what has become of it. Facts of several topics, and of several shards, come in any order: none takes a later one back."""
+        return replace(self, state=state, reason=reason) if _STAGES.index(state) > _STAGES.index(self.state) else self
+
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A version begins to serve: from this place of the log on. `effective_at` is event time, microseconds."""
+    """A version begins to serve: from this place of the log on. Times in microseconds."""
 
     stream: str
     model: str
@@ -23,7 +46,10 @@ class Switch:
     rollout: int
     partition: int
     position: int
+    stream_time: int
+    """That of its record in the log."""
     effective_at: int
+    """The event time as of which it was to serve. A live stream's log has it as soon as it is approved, earlier or later."""
     approval: str
     run: str
 
@@ -34,10 +60,13 @@ def served_at_position(switches: Sequence[Switch], partition: int, position: int
     return max(before, key=lambda switch: switch.position, default=None)
 
 
-def served_at_time(switches: Sequence[Switch], time: int) -> Switch | None:
-    """The switch in force at an event time (microseconds); None before the first."""
-    before = [switch for switch in switches if switch.effective_at <= time]
-    return max(before, key=lambda switch: (switch.effective_at, switch.rollout), default=None)
+def served_at_time(switches: Sequence[Switch], partition: int, time: int) -> Switch | None:
+    """The switch in force behind the last record of a stream time (microseconds); None before the first.
+
+    Records of one stream time may stand on both sides of a switch: which version answered one of them, its position tells.
+    """
+    before = [switch for switch in switches if switch.partition == partition and switch.stream_time <= time]
+    return max(before, key=lambda switch: switch.position, default=None)
 
 
 def verify_verdict(event: ApprovalDecided, request: ApprovalRequested, ring: KeyRing) -> None:

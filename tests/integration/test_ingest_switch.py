@@ -68,7 +68,8 @@ def test_a_switch_stands_at_its_time_in_a_replay_and_is_said_once_whoever_dies(s
     stream.send("b", [stream.promise("b", START + 50 * SECOND)])
     (offset,) = until(lambda: switches(stream), "the switch")
     found = until(lambda: said(stream, ingest.SwitchAppended), "that it is said")
-    assert [(event.offset, event.run, event.partition) for event in found.values()] == [(offset, "r1", 0)]
+    places = [(event.offset, event.run, event.partition, event.stream_time) for event in found.values()]
+    assert places == [(offset, "r1", 0, START + 50 * SECOND)]
     stream.send("a", [stream.event("a", "next", START + 50 * SECOND), stream.promise("a", START + 60 * SECOND)])
     stream.send("b", [stream.promise("b", START + 60 * SECOND)])
     until(lambda: "next" in dict(stream.events()), "what comes after")

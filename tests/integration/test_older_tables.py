@@ -12,6 +12,7 @@ import pytest
 
 from services.governance import adapters as governance
 from services.registry import adapters as registry
+from services.registry.model import Request
 from services.training import adapters as training
 from services.training.model import Alert, Window
 from tests.unit.registry.test_registry import requested
@@ -45,10 +46,10 @@ def test_what_the_registry_knew_as_approved_stays_so_beside_others_under_its_id(
     journal.migrate(database, registry.MIGRATIONS)
     requests = registry.RequestTable(Transaction(database, Meta("", 0, 0)))
     requests.add(requested(2))
-    assert list(requests.under(asked.approval).values()) == [asked, requested(2)]
-    assert requests.approved(asked.approval) == [asked]
-    requests.approve(max(requests.under(asked.approval)))
-    assert requests.approved(asked.approval) == [asked, requested(2)]
+    first, second = Request(asked, "approved"), Request(requested(2))
+    assert list(requests.under(asked.approval).values()) == [first, second]
+    requests.put(max(requests.under(asked.approval)), second.at("rejected", "no"))
+    assert list(requests.under(asked.approval).values()) == [first, Request(requested(2), "rejected", "no")]
 
 
 def test_what_an_earlier_release_has_heard_counts_as_heard_whatever_its_bytes_were(database: Database) -> None:
@@ -59,6 +60,27 @@ def test_what_an_earlier_release_has_heard_counts_as_heard_whatever_its_bytes_we
         journal.migrate(database, [])
     assert not journal.hear(database, "t", "heard", b"bytes")
     assert journal.hear(database, "t", "new", b"bytes")
+
+
+def test_the_registrys_switches_serve_from_when_they_were_due(database: Database) -> None:
+    journal.migrate(database, registry.MIGRATIONS[:4])
+    database.execute("INSERT INTO switches VALUES ('s', 'm', 1, 1, 0, 40, 5, 'p', 'r')")
+    journal.migrate(database, registry.MIGRATIONS)
+    assert database.execute("SELECT stream_time, effective_at FROM switches").fetchall() == [(5, 5)]
+
+
+def test_the_registrys_requests_are_as_far_as_an_earlier_release_kept_it(database: Database) -> None:
+    journal.migrate(database, registry.MIGRATIONS[:5])
+    for number, (approval, approved) in enumerate({"open": False, "ended": False, "approved": True, "served": True}.items()):
+        fact = json.dumps({"stream": "s", "model": "m", "version": number})
+        database.execute("INSERT INTO requests (approval, approved, fact) VALUES (%s, %s, %s)", (approval, approved, fact))
+    database.execute(
+        "INSERT INTO aliases (stream, model, alias, version) VALUES ('s', 'm', 'candidate', 0), ('t', 'm', 'candidate', 1)"
+    )
+    database.execute("INSERT INTO switches VALUES ('s', 'm', 3, 1, 0, 40, 5, 'served', 'r', 5)")
+    journal.migrate(database, registry.MIGRATIONS)
+    states = dict(database.execute("SELECT approval, state FROM requests").fetchall())
+    assert states == {"open": "open", "ended": "lapsed", "approved": "approved", "served": "served"}
 
 
 def test_governances_requests_and_champions_belong_to_their_stream(database: Database) -> None:

@@ -33,7 +33,7 @@ from tidemill.events.governance import (
     GateFailed,
     RolloutOrdered,
 )
-from tidemill.events.ingest import SwitchAppended
+from tidemill.events.ingest import SwitchAppended, SwitchRefused
 from tidemill.events.registry import AliasChanged, VersionRegistered
 from tidemill.events.spec import Applied
 from tidemill.events.topics import control_topics
@@ -42,13 +42,14 @@ from tidemill.settings import Settings
 from tidemill.spec import Bundle
 from tidemill.spec import load as load_spec
 from tidemill.stack.state import Running, State
+from tidemill.telemetry.files import traces_dir
 from tidemill.trust import keys
 
 FLIGHTS = Path(__file__).parents[2] / "usecases" / "flights"
 MODEL, HASTY = "late-arrival", "hasty"
 HOUR = 3_600_000_000
 HEARD: dict[str, tuple[Sequence[type[Event]], Sequence[str]]] = {
-    "registry": ((RunCompleted, ApprovalRequested, ApprovalDecided, SwitchAppended), registry_tables.MIGRATIONS),
+    "registry": ((RunCompleted, ApprovalRequested, ApprovalDecided, SwitchAppended, SwitchRefused), registry_tables.MIGRATIONS),
     "governance": ((Applied, VersionRegistered, AliasChanged, DecisionSubmitted), governance_tables.MIGRATIONS),
 }
 E = TypeVar("E", bound=Event)
@@ -108,16 +109,27 @@ class Office:
         self.say(run)
         return self.first(ApprovalRequested, run=run.run)
 
-    def switched(self, order: RolloutOrdered, offset: int) -> SwitchAppended:
-        """What ingest says of an order that it has appended at this place."""
+    def switched(self, order: RolloutOrdered, offset: int, time: int | None = None) -> SwitchAppended:
+        """What ingest says of an order that it has appended at this place, at this stream time."""
         shared = {name: getattr(order, name) for name in SwitchAppended.model_fields if name in RolloutOrdered.model_fields}
-        return SwitchAppended(**shared | {"partition": 0, "offset": offset})
+        return SwitchAppended(**shared | {"partition": 0, "offset": offset, "stream_time": time})
+
+    def traced(self, name: str) -> set[str]:
+        """The names of all spans on the way of what has this id."""
+        return {name for tree in self.json("trace", name) for name in names(tree)}
 
     def aliases(self) -> dict[str, int]:
         state = State.read(self.settings.data_dir)
         assert state is not None
         found: dict[str, int] = httpx.get(f"{state.services['registry'].url}/v1/models/{MODEL}").json()["aliases"]
         return found
+
+
+def names(tree: dict[str, Any]) -> Iterator[str]:
+    """The names of a printed tree's spans."""
+    yield tree["name"]
+    for child in tree["children"]:
+        yield from names(child)
 
 
 @pytest.fixture(scope="module")
@@ -219,11 +231,11 @@ def test_the_champion_is_whom_people_approved_from_its_place_in_the_log_on(offic
     first, second = office.requested(), office.requested(at=40 * HOUR)
     assert office.first(ApprovalDecided, approval=first.approval).reason == f"superseded by version {second.version}"
     orders = list[RolloutOrdered]()
-    for offset in (40, 90):
+    for offset, time in ((40, 30 * HOUR), (90, 120 * HOUR)):  # the first earlier than it was due, the second later
         asked = office.requested(champion=second.version, at=90 * HOUR) if orders else second
         assert office.decide("approve", asked.approval, "--reason", "looks right").returncode == 0
         orders.append(office.first(RolloutOrdered, approval=asked.approval))
-        office.say(office.switched(orders[-1], offset))
+        office.say(office.switched(orders[-1], offset, time))
         office.first(AliasChanged, alias="champion", version=asked.version)
     old, new = (order.version for order in orders)
     assert [order.fallback for order in orders] == [None, old]
@@ -232,14 +244,38 @@ def test_the_champion_is_whom_people_approved_from_its_place_in_the_log_on(offic
     assert (listed["newest"], listed["aliases"]) == (new, {"champion": new})
     assert [one["version"] for one in office.json("models", "at", "89")] == [old]
     assert [one["version"] for one in office.json("models", "at", "0:90", "--model", MODEL)] == [new]
-    (then,) = office.json("models", "at", "1970-01-04T18:00:00")
-    assert (then["version"], then["approval"]) == (new, orders[-1].approval)
+    times = {"1970-01-02T06:00": old, "1970-01-04T18:00": old, "0:1970-01-06": new}
+    assert {time: [one["version"] for one in office.json("models", "at", time)] for time in times} == {
+        time: [version] for time, version in times.items()
+    }
+    (then,) = office.json("models", "at", "1970-01-06")
+    assert (then["stream_time"], then["approval"]) == (120 * HOUR, orders[-1].approval)
+    assert office.tidemill("models", "at", "1970-01-02T05:59").returncode == 1
+    assert "1970-01-06 00:00:00" in office.tidemill("models", "show", MODEL).stdout
     early = office.tidemill("models", "at", "39")
     assert (early.returncode, "no version of any model served at 39 yet" in early.stderr) == (1, True)
     history = office.json("models", "show", MODEL)["history"]
     assert [(one["version"], one["position"]) for one in history] == [(old, 40), (new, 90)]
     again = office.decide("reject", orders[-1].approval, "--reason", "too late")
     assert (again.returncode, "approval-closed" in again.stderr) == (1, True)
+
+
+def test_a_version_whose_order_ingest_refused_is_no_candidate_any_more_and_says_why(office: Office) -> None:
+    before = office.aliases().get("champion")
+    asked = office.requested(champion=before)
+    assert office.decide("approve", asked.approval, "--reason", "looks right").returncode == 0
+    order = office.first(RolloutOrdered, approval=asked.approval)
+    shared = order.model_dump(include=set(SwitchRefused.model_fields))
+    office.say(SwitchRefused(**shared, reason="expired"))
+    moved = office.first(AliasChanged, alias="candidate", previous=asked.version)
+    assert (moved.version, moved.approval) == (None, asked.approval)
+    shown = office.json("models", "show", MODEL)
+    assert ("candidate" in shown["aliases"], shown["aliases"].get("champion")) == (False, before)
+    states = {one["version"]: (one["state"], one["reason"]) for one in shown["versions"]}
+    assert states[asked.version] == ("refused", "expired")
+    assert "refused: expired" in office.tidemill("models", "show", MODEL).stdout
+    if before is not None:
+        assert states[before] == ("served", "")
 
 
 def test_a_switch_that_nobody_approved_makes_no_champion(office: Office) -> None:
@@ -287,3 +323,20 @@ def test_a_name_that_two_streams_have_is_asked_back(office: Office) -> None:
     assert [[one["run"] for one in versions] for versions in shown] == [[run.run] for run in runs]
     nowhere = office.tidemill("models", "show", "twin", "--stream", "elsewhere")
     assert (nowhere.returncode, "there is no model 'twin' of elsewhere" in nowhere.stderr) == (1, True)
+
+
+def test_a_decision_can_be_followed_where_a_services_spans_were_lost(office: Office) -> None:
+    asked = office.requested(champion=office.aliases().get("champion"))
+    assert office.decide("approve", asked.approval, "--reason", "looks right").returncode == 0
+    order = office.first(RolloutOrdered, approval=asked.approval)
+    office.say(office.switched(order, 300))
+    until(lambda: office.aliases().get("champion") == asked.version, "the switch")
+    kept, heard = "process governance.approval-decided.v1", "process governance.decision-submitted.v1"
+    until(lambda: {kept, heard} <= office.traced(order.order), "both services' spans")
+    traces_dir(office.settings.data_dir).joinpath("governance.jsonl").unlink()
+    found = office.traced(order.order)
+    assert heard not in found
+    assert {
+        kept,
+        *(f"send {kind.ce_type()}" for kind in (ApprovalRequested, ApprovalDecided, RolloutOrdered, SwitchAppended)),
+    } <= found

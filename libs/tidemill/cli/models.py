@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -32,39 +31,42 @@ def list_models(data_dir: DataDir = None, output: AsOutput = Output.text) -> Non
 def show(model: Model, stream: Stream = None, data_dir: DataDir = None, output: AsOutput = Output.text) -> None:
     """Show a model's versions, their lineage, and where each served."""
     found = get(Settings.load(data_dir), "registry", f"/v1/models/{model}", **_of(stream))
-    _tell(output, found, ("version", "cause", "rows", "log loss", "AUC", "log range", "artifact"), map(_version, found["versions"]))
+    columns = ("version", "state", "cause", "rows", "log loss", "AUC", "log range", "artifact")
+    _tell(output, found, columns, map(_version, found["versions"]))
     if output is Output.text:
-        history = [
-            (one["version"], f"{one['partition']}:{one['position']}", _time(one["effective_at"])) for one in found["history"]
-        ]
-        _tell(output, found, ("serves", "from position", "event time"), history)
+        history = [(one["version"], f"{one['partition']}:{one['position']}", _time(one["stream_time"])) for one in found["history"]]
+        _tell(output, found, ("serves", "from position", "stream time"), history)
         typer.echo(f"aliases: {_aliases(found['aliases'])}")
 
 
 @app.command()
 def at(
     place: Annotated[
-        str, typer.Argument(help="A place in the stream's log (OFFSET or PARTITION:OFFSET), or an event time (ISO 8601).")
+        str,
+        typer.Argument(
+            help="A place in the stream's log (OFFSET or PARTITION:OFFSET), or a stream time (ISO 8601, or PARTITION:TIME)."
+        ),
     ],
     model: Annotated[str | None, typer.Option(help="Only this model. Default: all.")] = None,
     stream: Annotated[str | None, typer.Option(help="Only models of this stream. Default: of all.")] = None,
     data_dir: DataDir = None,
     output: AsOutput = Output.text,
 ) -> None:
-    """Tell which version served at a place in the log, or at an event time (UTC where no zone is given)."""
+    """Tell which version served at a place in the log, or at a stream time (UTC where no zone is given)."""
     settings, query = Settings.load(data_dir), _where(place)
     names = [(stream, model)] if model else [(one["stream"], one["model"]) for one in get(settings, "registry", "/v1/models")]
     asked = [(name, _of(of)) for of, name in names if stream in (None, of)]
     found = [one for name, of in asked if (one := get(settings, "registry", f"/v1/models/{name}/at", **query, **of))]
     if not found:
         raise Refused("nobody-served", f"no version of {model or 'any model'} served at {place} yet")
-    _tell(output, found, ("stream", "model", "version", "from position", "event time", "approval", "run"), map(_seat, found))
+    _tell(output, found, ("stream", "model", "version", "from position", "stream time", "approval", "run"), map(_seat, found))
 
 
 def _version(one: dict[str, Any]) -> tuple[Any, ...]:
     figures = [f"{one['metrics'].get(name, float('nan')):.4f}" for name in ("log_loss", "auc")]
     lineage = f"{one['from_position']}-{one['to_position']}"
-    return one["version"], one["cause_kind"], f"{one['rows']:,}", *figures, lineage, one["artifact"][:19]
+    state = f"{one['state']}: {one['reason']}" if one["reason"] else one["state"]
+    return one["version"], state, one["cause_kind"], f"{one['rows']:,}", *figures, lineage, one["artifact"][:19]
 
 
 def _tell(output: Output, found: Any, columns: tuple[str, ...], rows: Any) -> None:
@@ -84,7 +86,7 @@ def _time(micros: int) -> str:
 
 def _seat(one: dict[str, Any]) -> tuple[Any, ...]:
     place = f"{one['partition']}:{one['position']}"
-    return one["stream"], one["model"], one["version"], place, _time(one["effective_at"]), one["approval"], one["run"]
+    return one["stream"], one["model"], one["version"], place, _time(one["stream_time"]), one["approval"], one["run"]
 
 
 def _of(stream: str | None) -> dict[str, str]:
@@ -92,11 +94,14 @@ def _of(stream: str | None) -> dict[str, str]:
 
 
 def _where(place: str) -> dict[str, int]:
-    """The registry's question about a place in the log, or about an event time."""
-    if found := re.fullmatch(r"(?:(\d+):)?(\d+)", place):
-        return {"partition": int(found[1] or 0), "position": int(found[2])}
+    """The registry's question about a place in the log, or about a stream time."""
+    number, _, rest = place.partition(":")
+    partition, told = (number, rest) if rest and number.isdecimal() else ("0", place)
+    where = {"partition": int(partition)}
+    if told.isdecimal():
+        return where | {"position": int(told)}
     try:
-        moment = datetime.fromisoformat(place)
+        moment = datetime.fromisoformat(told)
     except ValueError:
         raise Refused("bad-place", f"{place!r} is no place in a log and no ISO 8601 time; write 1234 or 2013-06-01T12:00") from None
-    return {"time": int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)}
+    return where | {"time": int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)}

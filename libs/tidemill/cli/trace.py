@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +17,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from tidemill.bus.control_client import read_all
-from tidemill.cli.options import AsOutput, DataDir, Output
+from tidemill.cli.options import AsOutput, DataDir, Output, connected
 from tidemill.errors import Refused
 from tidemill.events.deadletters import DeadLetter
 from tidemill.settings import Settings
@@ -51,9 +54,12 @@ _WIDE = 300
 def trace(id: Id, data_dir: DataDir = None, output: AsOutput = Output.text, records: FromRecords = False) -> None:
     """Show one event's, run's or approval's way through every service.
 
-    Spans are joined by parent and link ids. An event that was not sampled is followed through the records instead.
+    Spans are joined by parent and link ids. What left no spans is followed through the records of the running stack.
     """
-    trees = trees_of(id, Settings.load(data_dir), records)
+    settings = _settings(data_dir)
+    trees = trees_of(id, settings, records)
+    if not (settings.kafka or whole(trees)):
+        typer.echo("This is what spans tell, and may not be all of it: no stack runs here whose records could be read.", err=True)
     if output is Output.json:
         typer.echo(json.dumps([_plain(tree) for tree in trees], indent=2))
         return
@@ -65,18 +71,30 @@ def trace(id: Id, data_dir: DataDir = None, output: AsOutput = Output.text, reco
 
 
 def trees_of(name: str, settings: Settings, records: bool = False) -> list[Node]:
-    """What the id names, with all that led to it and came of it. Raises Refused `unknown-id`."""
+    """What the id names, with all that led to it and came of it. Raises Refused `unknown-id`.
+
+    Without a broker in the settings it is what spans tell.
+    """
     spans = [] if records else [from_otlp(span) for span in read_spans(settings.data_dir)]
     forest = Forest(spans)
-    found = forest.find(wanted(name))
-    if whole(forest.trees({span.key[0] for span in found})):
-        return forest.trees(span.key[0] for span in found)
+    found = [span.key[0] for span in forest.find(wanted(name))]
+    trees = forest.trees(found)
+    if whole(trees) or (found and not settings.kafka):
+        return trees
     more, traces = _followed(name, settings, forest)
     if not traces and not found:
         raise _unknown(name, settings)
-    known = {span.key for span in spans}
-    joined = Forest([*spans, *(span for span in more if span.key not in known)])
-    return joined.trees([*traces, *(span.key[0] for span in found)])
+    return Forest(joined(spans, more)).trees([*traces, *found])
+
+
+def _settings(data_dir: Path | None) -> Settings:
+    """The settings; without a broker where no stack runs in the data directory."""
+    try:
+        return connected(data_dir)
+    except Refused as error:
+        if error.reason != "not-running":
+            raise
+        return Settings.given(data_dir).model_copy(update={"kafka": ""})
 
 
 def _unknown(name: str, settings: Settings) -> Refused:
@@ -90,9 +108,25 @@ def _unknown(name: str, settings: Settings) -> Refused:
 
 
 def whole(trees: list[Node]) -> bool:
-    """Whether spans tell all of it: a control event always does, of an event its prediction must be there."""
-    names = {span.name for tree in trees for span in _spans(tree)}
-    return bool(names) and ("log" not in names or any(name.startswith("prediction") for name in names))
+    """Whether spans surely tell all of it: of an event they do when its prediction is there.
+
+    Of the control plane's events any may be lacking, since a killed process and a full file lose spans.
+    """
+    names = defaultdict[str, set[str]](set)
+    for tree in trees:
+        names[tree.span.key[0]] |= {span.name for span in _own(tree)}
+    answered = any(name.startswith("prediction") for own in names.values() for name in own)
+    return answered and all("log" in own for own in names.values())
+
+
+def joined(spans: Iterable[Span], told: list[Span]) -> list[Span]:
+    """Spans, and those that records tell; a span whose parent was lost stands below what the records name."""
+    known = {one.key: one for one in told} | {span.key: span for span in spans}
+    for one in told:
+        span = known[one.key]
+        if (span.key[0], span.parent or "") not in known:
+            known[one.key] = replace(span, parent=one.parent)
+    return list(known.values())
 
 
 def _followed(name: str, settings: Settings, forest: Forest) -> tuple[list[Span], list[str]]:
@@ -136,8 +170,9 @@ def _led_to(answer: Answer, decisions: Decisions, forest: Forest, spans: list[Sp
     return [] if forest.get(decisions.key(switch)) else decisions.around([switch])
 
 
-def _spans(node: Node) -> list[Span]:
-    return [node.span, *(span for child in node.children for span in _spans(child))]
+def _own(node: Node) -> list[Span]:
+    """The spans of its own trace."""
+    return [node.span, *(span for child in node.children if not child.how for span in _own(child))]
 
 
 def _grow(shown: Tree, node: Node, begin: int) -> None:

@@ -50,6 +50,8 @@ class SwitchAppended(Event):
     partition: int
     offset: int
     effective_at: int
+    stream_time: int | None = None
+    """Stream time of its record in the log, microseconds since the epoch (R7); null where an earlier release said it."""
 
 
 class SwitchRefused(Event):

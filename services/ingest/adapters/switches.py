@@ -11,7 +11,7 @@ from pathlib import Path
 from services.ingest import handlers
 from services.ingest.adapters.control import Catalogue
 from services.ingest.handlers import Judges, Order
-from services.ingest.model import State, Switch
+from services.ingest.model import State, Switch, Switched
 from tidemill import telemetry
 from tidemill.bus.control_client import Publisher
 from tidemill.events.base import Event
@@ -49,10 +49,10 @@ class Switches:
         with telemetry.control_span("append switch", order.traceparent if order else None, telemetry.facts_of(switch)) as span:
             yield span
 
-    def appended(self, switch: ModelSwitched, partition: int, offset: int, span: telemetry.ControlSpan | None = None) -> None:
-        """Say that the switch is in the log, at this place; saying it again is the same event. Raises Transient."""
-        order = self._order(switch)
-        event_id, said = handlers.appended(switch, partition, offset)
+    def appended(self, found: Switched, partition: int, span: telemetry.ControlSpan | None = None) -> None:
+        """Say that the switch is in the log; saying it again is the same event. Raises Transient."""
+        order = self._order(found.event)
+        event_id, said = handlers.appended(found, partition)
         self._say(event_id, said, order, span)
         if order is not None:
             self._settle(order, partition)

@@ -14,7 +14,7 @@ from services.ingest.adapters.replies import Address, Replies, addressed
 from services.ingest.adapters.shelf import States
 from services.ingest.adapters.switches import Switches
 from services.ingest.adapters.traces import around, traced
-from services.ingest.model import Arrival, Dead, RawRows, State
+from services.ingest.model import Arrival, Dead, RawRows, State, Switched
 from services.ingest.settings import Limits
 from services.ingest.step import Output, Plan, Records, Repeats
 from tidemill import telemetry
@@ -101,7 +101,8 @@ class Teller:
             self._send(records, place, {0: span.traceparent}, {0: offsets.append})
             self._writer.flush()
             span.set({"tidemill.position": offsets[0]})
-            self._switches.appended(switch, self._state.shard, offsets[0], span)
+            found = Switched(switch, offsets[0], int(records.headers["stream"][0]))
+            self._switches.appended(found, self._state.shard, span)
 
     def _send(self, records: Records, place: int, traces: dict[int, str], told: dict[int, Told]) -> None:
         self._writer.append(records, place, traces, told)

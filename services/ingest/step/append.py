@@ -85,7 +85,7 @@ def append_switch(state: State, plan: Plan, switch: Switch, now: int, out: Outpu
         out.refused.append((switch, "expired"))
     else:
         record = control(state, plan.bundle, log_header.MODEL_SWITCHED, log.ModelSwitched, event.model_dump(exclude=_PLACE))
-        state.switches[event.model] = Switched(event, state.offset - 1)
+        state.switches[event.model] = Switched(event, state.offset - 1, state.time)
         out.records.append(replace(record, switch=switch))
 
 

@@ -80,7 +80,8 @@ def _control(state: State, header: np.void, offset: int, value: bytes, ring: Key
     if kind == log_header.SPEC_ADOPTED:
         state.bundle = Bundle.from_json(str(_read(log.SpecAdopted, value)["content"]))
     elif kind == log_header.MODEL_SWITCHED:
-        _switched(state, Switched(log.ModelSwitched.model_validate(_read(log.ModelSwitched, value)), offset), ring)
+        event = log.ModelSwitched.model_validate(_read(log.ModelSwitched, value))
+        _switched(state, Switched(event, offset, int(header["stream"])), ring)
     elif kind == log_header.PROGRESSED:
         said = log.Progressed.model_validate(_read(log.Progressed, value))
         if not state.replaying:

@@ -24,7 +24,7 @@ def dump(state: State) -> Snapshot:
     meta: dict[str, Any] = {name: deepcopy(getattr(state, name)) for name in _PLAIN}
     meta["lanes"] = [[*lane, offset, state.peak.get(lane, model.NEVER)] for lane, offset in state.passed.items()]
     meta["last"] = list(state.last)
-    meta["switches"] = [[found.event.model_dump(mode="json"), found.offset] for found in state.switches.values()]
+    meta["switches"] = [[one.event.model_dump(mode="json"), one.offset, one.time] for one in state.switches.values()]
     meta["bundle"] = state.bundle.to_json() if state.bundle else None
     return Snapshot({"ids": ids.live(state.ids)}, meta)
 
@@ -32,7 +32,7 @@ def dump(state: State) -> Snapshot:
 def load(snapshot: Snapshot) -> State:
     """The state of `dump`."""
     meta = snapshot.meta
-    switches = [Switched(ModelSwitched.model_validate(event), offset) for event, offset in meta["switches"]]
+    switches = [Switched(ModelSwitched.model_validate(event), offset, time) for event, offset, time in meta["switches"]]
     return State(
         **{name: meta[name] for name in _PLAIN},
         passed={Lane(source, number): offset for source, number, offset, _ in meta["lanes"]},

@@ -10,8 +10,10 @@ import pytest
 from services.ingest import handlers
 from services.ingest.handlers import Judges, Ready, Rollouts
 from services.ingest.model import Lane, State, Switch, Switched
+from services.ingest.step.snapshot import dump, load
 from tests.unit.ingest.orders import EXPIRES, declined, generate, heard, ordered, prepared, with_model
-from tests.unit.ingest.world import NOW, Log, Writer, bundle
+from tests.unit.ingest.world import NOW, SECOND, Log, Writer, arrival, bundle, event
+from tidemill.events import log_header
 from tidemill.trust.keys import KeyRing
 
 
@@ -104,7 +106,7 @@ def test_a_replayed_decision_with_another_number_is_refused(root: Path) -> None:
 def test_a_lower_number_than_the_logs_is_refused_once_and_never_for_an_old_order(root: Path) -> None:
     (switch,) = ready(root, rollouts(ordered(root, rollout=5, order="o5"))).switches
     after = state()
-    after.switches["m"] = Switched(switch.event, 7)
+    after.switches["m"] = Switched(switch.event, 7, 0)
     assert reasons(ready(root, rollouts(ordered(root, rollout=4, order="o4")), after)) == ["stale-rollout"]
     assert reasons(ready(root, rollouts(ordered(root, rollout=4, order="o4"), fresh=False), after)) == []
     assert reasons(ready(root, rollouts(ordered(root, rollout=5, order="o5")), after)) == []
@@ -118,7 +120,7 @@ def test_a_forged_order_under_the_id_of_a_genuine_one_takes_nothing_from_it(root
     assert [switch.event.envelopes for switch in found.switches] == [genuine.envelopes]
     assert [(order.said, reason) for order, reason in found.refused] == [(forged, "unknown-approver")]
     after = state()
-    after.switches["m"] = Switched(found.switches[0].event, 7)
+    after.switches["m"] = Switched(found.switches[0].event, 7, 0)
     assert reasons(ready(root, heard_of, after)) == ["stale-rollout"]
     assert handlers.refused(heard(forged), "x")[0] != handlers.refused(heard(genuine), "x")[0]
 
@@ -154,12 +156,21 @@ def test_each_shard_has_its_own_answer_to_an_order(root: Path) -> None:
     assert [len(ready(root, heard_of, of_shard(shard), shards=2).switches) for shard in (0, 1)] == [1, 1]
 
 
-def test_saying_a_switch_again_is_the_same_event(root: Path) -> None:
-    (switch,) = ready(root, rollouts(ordered(root))).switches
-    first, said = handlers.appended(switch.event, 0, 7)
-    assert (first, said) == handlers.appended(switch.event, 0, 7)
-    assert (said.partition, said.offset, said.run) == (0, 7, "r1")
-    assert first != handlers.appended(switch.event, 1, 7)[0]
+def test_a_switch_that_is_said_again_after_a_restart_is_the_same_event_with_its_records_stream_time(root: Path) -> None:
+    log, spec, ring, lane = Log(), with_model(bundle()), KeyRing.load(root / "pinned"), Lane("a", 0)
+    writer = Writer(log, spec, (lane, Lane("b", 0)), ring=ring)
+    writer.take(*(arrival(Lane(name, 0), [event(name, name, NOW - SECOND)]) for name in "ab"))
+    writer.take(switches=ready(root, rollouts(ordered(root))).switches)
+    at = writer.shard.state.switches["m"]
+    writer.take(*(arrival(Lane(name, 0), [event(name, f"{name}2", NOW)], 1) for name in "ab"))
+    kept = load(dump(writer.shard.state))
+    restored = Writer(log, spec, (lane,), ring=ring).shard.state
+    assert log.rows[at.offset]["kind"] == log_header.MODEL_SWITCHED
+    first, said = handlers.appended(at, 0)
+    assert (said.partition, said.offset, said.run, said.stream_time) == (0, at.offset, "r1", NOW - SECOND)
+    assert int(log.rows[at.offset]["stream"]) == NOW - SECOND
+    assert (first, said) == handlers.appended(restored.switches["m"], 0) == handlers.appended(kept.switches["m"], 0)
+    assert first != handlers.appended(at, 1)[0]
 
 
 def test_a_forged_switch_in_the_log_makes_no_genuine_order_stale_after_a_restart(root: Path) -> None:

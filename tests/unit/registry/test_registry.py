@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from services.registry import handlers
 from services.registry.handlers import Ports
-from services.registry.model import Switch, served_at_position, served_at_time
+from services.registry.model import Request, Switch, served_at_position, served_at_time
 from tidemill.bus.control import Parked
 from tidemill.errors import Rejected
 from tidemill.events.governance import ApprovalDecided, ApprovalRequested
-from tidemill.events.ingest import SwitchAppended
+from tidemill.events.ingest import SwitchAppended, SwitchRefused
 from tidemill.events.registry import AliasChanged, VersionRegistered
 from tidemill.events.training import RunCompleted
 from tidemill.trust import dsse, keys
@@ -28,8 +28,7 @@ class Memory:
     """All of the registry's ports, in memory."""
 
     keys: keys.KeyRing = field(default_factory=lambda: keys.KeyRing({}))
-    asked: list[ApprovalRequested] = field(default_factory=list)
-    agreed: set[int] = field(default_factory=set)
+    asked: list[Request] = field(default_factory=list)
     registered: list[VersionRegistered] = field(default_factory=list)
     pointed: dict[tuple[str, str, str], int] = field(default_factory=dict)
     switched: list[Switch] = field(default_factory=list)
@@ -58,6 +57,11 @@ class Memory:
         return max((one.rollout for one in self.switched if (one.stream, one.model) == (stream, model)), default=0)
 
     @property
+    def state(self) -> tuple[str, str]:
+        """What has become of `requested(1)`, and why."""
+        return self.asked[0].state, self.asked[0].reason
+
+    @property
     def ports(self) -> Ports:
         return Ports(self, self, self, _Requests(self), self.keys)
 
@@ -66,17 +70,14 @@ class Memory:
 class _Requests:
     memory: Memory
 
-    def under(self, approval: str) -> dict[int, ApprovalRequested]:
-        return {number: one for number, one in enumerate(self.memory.asked) if one.approval == approval}
+    def under(self, approval: str) -> dict[int, Request]:
+        return {number: one for number, one in enumerate(self.memory.asked) if one.said.approval == approval}
 
     def add(self, request: ApprovalRequested) -> None:
-        self.memory.asked.append(request)
+        self.memory.asked.append(Request(request))
 
-    def approve(self, number: int) -> None:
-        self.memory.agreed.add(number)
-
-    def approved(self, approval: str) -> list[ApprovalRequested]:
-        return [one for number, one in self.under(approval).items() if number in self.memory.agreed]
+    def put(self, number: int, request: Request) -> None:
+        self.memory.asked[number] = request
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +106,25 @@ def completed(run: str = "r1", model: str = "m", stream: str = "s") -> RunComple
     )  # fmt: skip
 
 
-def switched(version: int, offset: int, rollout: int = 1, partition: int = 0) -> SwitchAppended:
+def switched(version: int, offset: int, rollout: int = 1, partition: int = 0, time: int | None = None) -> SwitchAppended:
     return SwitchAppended(
         stream="s", model="m", version=version, artifact="sha256:a", rollout=rollout, action="promote", order="o", approval="p",
-        run="r1", partition=partition, offset=offset, effective_at=5,
+        run="r1", partition=partition, offset=offset, effective_at=5, stream_time=time,
     )  # fmt: skip
+
+
+def refused(**over: Any) -> SwitchRefused:
+    said = {
+        "stream": "s",
+        "model": "m",
+        "version": 1,
+        "rollout": 1,
+        "order": "o",
+        "approval": "p",
+        "run": "r1",
+        "reason": "expired",
+    }
+    return SwitchRefused.model_validate(said | over)
 
 
 def requested(version: int) -> ApprovalRequested:
@@ -169,6 +184,50 @@ def test_a_version_is_candidate_while_people_decide_and_champion_when_it_serves(
 @pytest.mark.parametrize("verdict", ["rejected", "lapsed"])
 def test_a_version_that_was_not_approved_is_no_candidate_any_more(memory: Memory, root: Path, verdict: str) -> None:
     assert moves(handlers.on_approval_decided(decided(root, verdict), memory.ports)) == [("candidate", 1, None)]
+    assert (memory.state, handlers.on_switch_refused(refused(), memory.ports)) == ((verdict, "because"), [])
+
+
+def test_a_version_whose_switch_was_refused_is_no_candidate_any_more_and_says_why(memory: Memory, root: Path) -> None:
+    handlers.on_approval_decided(decided(root, "approved"), memory.ports)
+    (said,) = handlers.on_switch_refused(refused(), memory.ports)
+    assert (said.alias, said.previous, said.version, said.rollout) == ("candidate", 1, None, 1)
+    assert memory.state == ("refused", "expired")
+    assert handlers.on_switch_refused(refused(reason="stale-rollout"), memory.ports) == []
+    assert handlers.on_approval_decided(decided(root, "approved"), memory.ports) == []
+    assert memory.state == ("refused", "expired")
+
+
+def test_a_refusal_takes_no_newer_versions_alias(memory: Memory, root: Path) -> None:
+    handlers.on_approval_decided(decided(root, "approved"), memory.ports)
+    handlers.on_run_completed(completed("r2"), memory.ports)
+    handlers.on_approval_requested(requested(2).model_copy(update={"approval": "q"}), memory.ports)
+    assert handlers.on_switch_refused(refused(), memory.ports) == []
+    assert memory.pointed == {("s", "m", "candidate"): 2}
+
+
+@pytest.mark.parametrize("refused_first", [True, False])
+def test_a_version_that_one_shard_refused_and_another_appended_serves(memory: Memory, root: Path, refused_first: bool) -> None:
+    handlers.on_approval_decided(decided(root, "approved"), memory.ports)
+    for turn in (refused_first, not refused_first):
+        if turn:
+            handlers.on_switch_refused(refused(), memory.ports)
+        else:
+            handlers.on_switch_appended(switched(1, 40, partition=1), memory.ports)
+    assert (memory.pointed, memory.state) == ({("s", "m", "champion"): 1}, ("served", ""))
+
+
+@pytest.mark.parametrize("over", [{"stream": "t"}, {"version": 2}, {"rollout": 2}, {"run": "r2"}])
+def test_the_refusal_of_an_order_that_nobody_approved_moves_no_alias(memory: Memory, root: Path, over: dict[str, Any]) -> None:
+    handlers.on_approval_decided(decided(root, "approved"), memory.ports)
+    assert handlers.on_switch_refused(refused(**over), memory.ports) == []
+    assert (memory.pointed, memory.state[0]) == ({("s", "m", "candidate"): 1}, "approved")
+
+
+def test_a_refusal_waits_for_the_request_and_for_what_people_decide(memory: Memory, root: Path) -> None:
+    with pytest.raises(Parked, match="request p"):
+        handlers.on_switch_refused(refused(), Memory().ports)
+    with pytest.raises(Parked, match="decision about p"):
+        handlers.on_switch_refused(refused(), memory.ports)
 
 
 def test_a_second_shards_switch_moves_no_alias_again(memory: Memory, root: Path) -> None:
@@ -236,7 +295,7 @@ def test_a_later_request_under_the_same_id_softens_no_terms(root: Path, softer: 
         handlers.on_approval_requested(asked, memory.ports)
     with pytest.raises(Rejected, match="other-terms"):
         handlers.on_approval_requested(asked.model_copy(update=softer), memory.ports)
-    assert memory.asked == [asked]
+    assert memory.asked == [Request(asked)]
     with pytest.raises(Rejected, match="too-few-approvers"):
         handlers.on_approval_decided(decided(root, "approved"), memory.ports)
 
@@ -258,7 +317,7 @@ def test_an_older_rollout_that_another_shard_is_late_with_moves_no_alias_back(me
 
 
 def switch() -> Switch:
-    return Switch("s", "m", 2, 1, 0, 10, 5, "p", "r2")
+    return Switch("s", "m", 2, 1, 0, 10, 5, 5, "p", "r2")
 
 
 def test_a_verdict_waits_for_its_request(root: Path) -> None:
@@ -271,12 +330,45 @@ def test_a_switch_of_an_unknown_version_waits_for_it() -> None:
         handlers.on_switch_appended(switched(1, 40), Memory().ports)
 
 
-@given(st.lists(st.integers(0, 1000), unique=True, max_size=8), st.integers(-1, 1001))
-def test_the_version_at_a_position_is_that_of_the_last_switch_before_it(offsets: list[int], position: int) -> None:
-    switches = [
-        Switch("s", "m", number, number, 0, offset, offset * 10, "", "") for number, offset in enumerate(sorted(offsets), 1)
-    ]
-    expected = sum(offset <= position for offset in offsets)
-    found = served_at_position(switches, 0, position)
-    assert (found.version if found else 0) == expected
-    assert served_at_time(switches, position * 10) == found
+@pytest.mark.parametrize("time", [2, 9])
+def test_a_switch_serves_from_the_stream_time_of_its_record_on_earlier_or_later_than_it_was_due(
+    memory: Memory, root: Path, time: int
+) -> None:
+    handlers.on_approval_decided(decided(root, "approved"), memory.ports)
+    handlers.on_switch_appended(switched(1, 40, time=time), memory.ports)
+    (found,) = memory.switched
+    assert (found.stream_time, found.effective_at) == (time, 5)
+    assert [served_at_time([found], 0, at) for at in (time - 1, time)] == [None, found]
+
+
+def test_a_switch_that_was_said_without_its_stream_time_serves_from_when_it_was_due(memory: Memory, root: Path) -> None:
+    handlers.on_approval_decided(decided(root, "approved"), memory.ports)
+    handlers.on_switch_appended(switched(1, 40), memory.ports)
+    assert memory.switched[0].stream_time == 5
+
+
+def test_each_shard_has_a_stream_time_of_its_own() -> None:
+    first, second = switch(), replace(switch(), partition=1, stream_time=8)
+    assert [served_at_time([first, second], shard, 6) for shard in (0, 1)] == [first, None]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=20), st.data())
+def test_what_served_at_a_position_and_behind_a_stream_time_is_what_the_log_says(log: list[tuple[int, bool]], data: Any) -> None:
+    """The log record by record: by how much each moves the stream time, and whether it is a switch, which moves none."""
+    switches, version, time, served, behind = list[Switch](), 0, 0, list[tuple[int, int]](), {-1: 0}
+    for position, (step, turns) in enumerate(log):
+        time += 0 if turns else step
+        version += turns
+        if turns:
+            due = data.draw(st.integers(0, 50))
+            switches.append(Switch("s", "m", version, version, 0, position, time, due, "", ""))
+        served.append((time, version))
+        behind[time] = version
+    for position, (at, expected) in enumerate(served):
+        assert version_of(served_at_position(switches, 0, position)) == expected
+        assert version_of(served_at_time(switches, 0, at)) == behind[at] >= expected
+    assert version_of(served_at_time(switches, 0, -1)) == version_of(served_at_position(switches, 0, -1)) == 0
+
+
+def version_of(found: Switch | None) -> int:
+    return found.version if found else 0

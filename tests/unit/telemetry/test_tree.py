@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tidemill.cli.trace import whole
+from tidemill.cli.trace import joined, whole
 from tidemill.telemetry.tree import Forest, Key, Node, Span
 
 
@@ -83,6 +83,22 @@ def test_links_in_a_circle_end() -> None:
 
 def test_an_event_without_its_prediction_is_not_all_of_it() -> None:
     assert whole(Forest(EVENT).trees(["e"]))
-    assert whole(Forest(RUN).trees(["run"]))
     assert not whole(Forest(EVENT[:2]).trees(["e"]))
     assert not whole([])
+
+
+def test_of_a_decision_spans_are_never_surely_all_though_events_that_it_answered_are_below_it() -> None:
+    assert not whole(Forest(RUN).trees(["run"]))
+    (tree,) = Forest([*RUN, *EVENT]).trees(["run"])
+    assert "linked from: raw" in str(shape(tree))
+    assert not whole([tree])
+    assert not whole(Forest([*RUN, *EVENT]).trees(["run", "e"]))
+
+
+def test_what_the_records_tell_stands_where_its_span_was_lost_and_takes_in_what_lost_its_parent() -> None:
+    told = [span("requested", "run"), span("switch", "run", "requested"), span("control", "run", "switch")]
+    (requested, _, control), worked = RUN, span("worked", "run", "requested", begin=-9)
+    (tree,) = Forest(joined([requested, worked, replace(control, parent="lost")], told)).trees(["run"])
+    assert shape(tree) == {"requested": ["worked", {"switch": ["control"]}]}
+    kept = {one.key: one for one in joined([requested, worked, *RUN[1:]], told)}
+    assert [kept[one.key] for one in (worked, *RUN)] == [worked, *RUN]

@@ -42,9 +42,16 @@ def test_an_event_has_its_effect_and_what_it_says_in_order(bench) -> None:
     assert reasons(bench) == ["please a", "please b"]
     kind = RunDeclined.ce_type()
     assert [row[0] for row in bench.rows("select id from control.outbox order by number")] == [
-        event_id("first", kind, "m", 0),
-        event_id("first", kind, "m", 1),
+        event_id(f"{RetrainRequested.TOPIC}/first", kind, "m", 0),
+        event_id(f"{RetrainRequested.TOPIC}/first", kind, "m", 1),
     ]
+
+
+def test_what_is_said_of_events_of_one_id_in_two_topics_is_all_said(bench) -> None:
+    """Anybody may write an event under the id of another topic's."""
+    bench.engine.take(bench.record(request(), 0, "same"))
+    bench.engine.take(bench.record(failure(), 0, "same"))
+    assert reasons(bench) == ["please a", "please b", "parked no more"]
 
 
 def test_the_same_id_at_another_offset_has_no_second_effect(bench) -> None:
@@ -282,7 +289,8 @@ def test_a_timer_fires_once_and_is_the_cause_of_what_it_says(bench) -> None:
     bench.rows("update control.due set at = 0 returning 1")
     assert clock.tick() == 0
     assert clock.tick() == 1.0
-    assert bench.rows("select subject, cause from timers") == [("m", event_id("first", "timer:bell", "m"))]
+    due = event_id(f"{RetrainRequested.TOPIC}/first", "timer:bell", "m")
+    assert bench.rows("select subject, cause from timers") == [("m", due)]
     assert reasons(bench) == ["ding"]
 
 

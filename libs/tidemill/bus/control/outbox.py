@@ -31,7 +31,7 @@ class Outbox:
         ordinals: Counter[tuple[str, str]] = Counter()
         for saying in said:
             kind, subject = _kind(saying), _subject(saying)
-            number = event_id(meta.id, kind, subject, ordinals[kind, subject])
+            number = event_id(_cause(meta), kind, subject, ordinals[kind, subject])
             ordinals[kind, subject] += 1
             if isinstance(saying, Timer):
                 journal.plan(connection, Due(number, saying.name, saying.subject, saying.payload, saying.at, meta.traceparent))
@@ -60,6 +60,11 @@ class Outbox:
     def _headers(self, number: str, topic: str, meta: Meta, event: Event) -> envelope.Headers:
         traceparent = spans.sending(topic, number, meta, event)
         return envelope.headers(number, self._service, event.ce_type(), meta.now, traceparent, meta.id)
+
+
+def _cause(meta: Meta) -> str:
+    """What names the cause: an event's id alone does not, since another topic may hold an event of the same id."""
+    return f"{meta.topic}/{meta.id}" if meta.topic else meta.id
 
 
 def _kind(saying: Saying) -> str:

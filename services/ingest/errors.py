@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 UNDECODABLE: Final = "undecodable"
-"""No Avro of its schema, or nothing at all."""
+"""No Avro of its schema, nothing at all, or headers that cannot be read."""
 UNKNOWN_SCHEMA: Final = "unknown-schema"
 """The registry has no such schema, or it is not one of this source."""
 TOO_LARGE: Final = "too-large"

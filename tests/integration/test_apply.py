@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 from tests.conftest import Stack
 from tidemill.bus.control_client import Publisher, read_all
 from tidemill.cli.apply import plan_of
-from tidemill.cli.dlq import redrivable, send
+from tidemill.cli.dlq import redrivable, send, unsent
 from tidemill.errors import Refused, Rejected, Transient
 from tidemill.events import training, wire
 from tidemill.events.dead import Record, dead_letter
@@ -160,33 +160,56 @@ def test_a_dead_raw_record_is_sent_once_more_as_it_was(stack: Stack, stream_name
     settings, topic, reason = stack.settings(), f"raw.{stream_name}.a", f"reason-{stream_name}"
     stack.stream(stream_name, "a")
     stack.topics(control_topics())
-    first, foreign = letter(topic, 7, reason), letter(f"log.{stream_name}", 8, reason)
+    append(stack, topic, 1)
+    first, foreign = letter(topic, 0, reason), letter(f"log.{stream_name}", 8, reason)
     with Publisher(settings, "ingest") as publisher:
         for one in (first, foreign):
             publisher.publish(one, one.id)
     listed = json.loads(tidemill(stack, settings, "dlq", "list", "--reason", reason, "--output", "json").stdout)
     assert (listed["reasons"], {one["id"] for one in listed["letters"]}) == ({reason: 2}, {first.id, foreign.id})
     shown = json.loads(tidemill(stack, settings, "dlq", "show", first.id).stdout)
-    assert (shown["value"], shown["reason"], shown["offset"]) == ("0xff76616c7565", reason, 7)
+    assert (shown["value"], shown["reason"], shown["offset"]) == ("0xff76616c7565", reason, 0)
 
     done = tidemill(stack, settings, "dlq", "redrive", "--reason", reason)
     assert done.stdout.strip() == "1 sent once more", done.stderr
-    message = one_record(stack, topic)
+    message = one_record(stack, topic, 1)
     assert (message.key(), message.value()) == (b"key", b"\xffvalue")
     assert dict(message.headers()) == {"other": b"kept", "tidemill-attempt": b"1", "tidemill-caused-by": first.id.encode()}
 
+    again = tidemill(stack, settings, "dlq", "redrive", "--reason", reason)
+    assert (again.returncode, "nothing-chosen" in again.stderr) == (1, True)
     refused = tidemill(stack, settings, "dlq", "redrive", foreign.id)
     assert (refused.returncode, "not-raw" in refused.stderr) == (1, True)
     assert tidemill(stack, settings, "dlq", "redrive").returncode == 2
 
 
-def one_record(stack: Stack, topic: str) -> Any:
+def append(stack: Stack, topic: str, count: int) -> None:
+    producer = Producer({"bootstrap.servers": stack.bootstrap})
+    for _ in range(count):
+        producer.produce(topic, b"value", partition=0)
+    assert producer.flush(30) == 0
+
+
+def one_record(stack: Stack, topic: str, offset: int) -> Any:
     reader = Consumer({"bootstrap.servers": stack.bootstrap, "group.id": topic, "enable.auto.commit": False})
-    reader.assign([TopicPartition(topic, 0, 0)])
+    reader.assign([TopicPartition(topic, 0, offset)])
     message = reader.poll(30)
     reader.close()
     assert message is not None
     return message
+
+
+def test_what_was_sent_once_more_is_not_sent_again_with_all_of_its_reason(stack: Stack, stream_name: str) -> None:
+    settings, topic = stack.settings(), f"raw.{stream_name}.a"
+    stack.stream(stream_name, "a")
+    append(stack, topic, 4)
+    letters = [letter(topic, offset, "undecodable") for offset in range(4)]
+    assert unsent(letters, settings) == (letters, 0)
+    send(letters[1:3], settings)
+    assert unsent(letters, settings) == ([letters[0], letters[3]], 0)
+    admin, place = AdminClient({"bootstrap.servers": stack.bootstrap}), TopicPartition(topic, 0, 5)
+    admin.delete_records([place])[place].result(30)
+    assert unsent(letters, settings) == ([letters[0], letters[1], letters[3]], 3), "the broker has deleted what says so"
 
 
 def test_a_letter_that_died_again_is_not_sent_twice() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from services.ingest import errors
+from tests import bad_header
 from tests.conftest import Stack
 from tests.integration.ingest_stream import Ingest, Stream
 from tests.unit.ingest.world import SECOND, schema
@@ -270,6 +271,36 @@ def _next(stream: Stream, source: str) -> int:
 def _metric(text: str, name: str, topic: str) -> float:
     lines = [line for line in text.splitlines() if line.startswith(name) and f'topic="{topic}"' in line]
     return sum(float(re.split(r"\s", line)[-1]) for line in lines)
+
+
+def test_a_header_whose_name_is_no_utf8_kills_its_record_alone(stack: Stack) -> None:
+    """The last of a lane is read again by the next life: the log does not tell that it was judged."""
+    made = Stream(stack, f"t-{uuid.uuid4().hex[:10]}")
+    made.apply()
+    try:
+        life = made.start().ready()
+        for at, value in enumerate(("before", "bad", "between", "bad")):
+            _append(made, value, START + at)
+        until(lambda: len(made.dead()) == 2 and len(made.events()) == 2, "what came of the four records")
+        life.kill()
+        made.start().ready()
+        made.send("a", [made.event("a", "after", START + 4)])
+        until(lambda: len(made.events()) == 3, "what comes after the restart")
+        assert [key for key, _ in made.events()] == ["before", "between", "after"]
+        letters = [made.dead()["a", at] for at in (1, 3)]
+        assert [(one.reason, one.value, one.headers) for one in letters] == [
+            (errors.UNDECODABLE, made.event("a", "bad", START + at), []) for at in (1, 3)
+        ]
+    finally:
+        made.end()
+
+
+def _append(stream: Stream, id: str, at: int) -> None:
+    value = stream.event("a", id, at)
+    if id == "bad":
+        bad_header.write(stream.settings.kafka, f"raw.{stream.name}.a", value)
+    else:
+        stream.send("a", [value])
 
 
 def test_a_stream_most_of_which_dies_stops_ingest_until_somebody_says_to_go_on(stack: Stack) -> None:

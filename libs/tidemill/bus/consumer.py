@@ -22,6 +22,8 @@ PATIENCE: Final = 30.0
 """Seconds to wait for a broker's answer before it counts as away."""
 LEAVING: Final = 2.0
 """Seconds for giving partitions back."""
+UNREADABLE: Final[Any] = ()
+"""The headers of a message of which they cannot be read. The client never gives an empty tuple."""
 
 
 def member(settings: Settings, service: str, patterns: Sequence[str], gather: int = 0) -> Consumer:
@@ -138,6 +140,30 @@ def watermarks(consumer: Consumer, topic: str, patience: float = PATIENCE) -> di
         }
     except KafkaException as error:
         raise Transient(f"the broker does not answer: {error}") from error
+
+
+def headers_of(messages: Sequence[Message]) -> list[Any]:
+    """Each message's headers: pairs of name and value, None where it has none, UNREADABLE where a name is no UTF-8.
+
+    The only way to ask for headers. The client raises at the first call for such a message, and at the next gives a list with a hole
+    in it, which ends the process that touches it; so what is unreadable here is put into the message itself, for every later call.
+    """
+    found: list[Any] = []
+    left = iter(messages)
+    while len(found) < len(messages):
+        try:
+            found.extend(map(Message.headers, left))  # what was read before an error stays
+        except SystemError as error:
+            if not isinstance(error.__cause__, UnicodeDecodeError):
+                raise
+            messages[len(found)].set_headers(UNREADABLE)
+            found.append(UNREADABLE)
+    return found
+
+
+def unreadable(headers: list[Any]) -> list[int]:
+    """Which of `headers_of` cannot be read."""
+    return [at for at, head in enumerate(headers) if head is UNREADABLE]
 
 
 def following(messages: list[Message]) -> dict[int, int]:

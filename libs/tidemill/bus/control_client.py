@@ -19,11 +19,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import TYPE_CHECKING, Literal, Self
 
 from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 
-from tidemill.bus.consumer import good, read_to_end, reader, take, watermarks
+from tidemill.bus.consumer import good, headers_of, read_to_end, reader, take, watermarks
 from tidemill.bus.producer import configuration
 from tidemill.errors import Rejected, Transient
 from tidemill.events import envelope, topics, wire
@@ -206,15 +206,15 @@ def in_order(heard: Iterable[Heard]) -> list[Heard]:
 
 def _decode(message: Message, registry: Registry, kinds: tuple[type[Event], ...]) -> Heard | None:
     topic, partition, offset = str(message.topic()), message.partition() or 0, message.offset() or 0
+    [head] = headers_of([message])
     try:
-        event = wire.decode(message.value() or b"", registry, cast(envelope.Headers, message.headers()))
+        event = wire.decode(message.value() or b"", registry, head)
     except Rejected as error:
         logger.warning("record left out", extra={"topic": topic, "offset": offset, "reason": error.reason})
         return None
     if not isinstance(event, kinds):
         return None
-    headers = envelope.parse(cast(envelope.Headers, message.headers()))
-    return Heard(event, headers, topic, partition, offset, message.timestamp()[1] * 1000)
+    return Heard(event, envelope.parse(head), topic, partition, offset, message.timestamp()[1] * 1000)
 
 
 def topic_name(kind: type[Event], stream: str | None = None) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from confluent_kafka import Message
 
+from tidemill.bus.consumer import headers_of, unreadable
 from tidemill.bus.fold import I8, Batch, Input
 from tidemill.bus.metrics import DROPPED
 from tidemill.bus.sequence import EVERY, dense, log_stamps, of_writer, prefixes
@@ -61,8 +62,10 @@ def intake(source: Input, topic: str, partition: int, messages: list[Message], p
         messages, offsets = messages[again:], offsets[again:]
         if not messages:
             return None, place
-    headers: list[Any] = list(map(Message.headers, messages))
+    headers = headers_of(messages)
     values: list[Any] = list(map(Message.value, messages))
+    for at in unreadable(headers):
+        values[at] = None  # no service of ours writes such: it counts as foreign, whatever its value
     rows, sound = log_stamps(headers) if source.log else prefixes(values)
     writer, valid = of_writer(rows, place.writer) if source.log else (place.writer, EVERY)
     rows, own = rows[valid], sound[valid]

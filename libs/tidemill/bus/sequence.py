@@ -23,7 +23,7 @@ class Gap(RuntimeError):
 
 def log_stamps(headers: list[Any]) -> tuple[npt.NDArray[np.void], I8]:
     """The LOG_HEADER of each record, and the indices of the records that have one."""
-    if None not in headers:
+    if all(headers):
         heads = [head[0] for head in headers]
         stamps = [stamp for _, stamp in heads]
         if {name for name, _ in heads} == {HEADER} and None not in stamps and set(map(len, stamps)) == {LOG_HEADER.itemsize}:

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from tidemill.bus.consumer import PATIENCE, READ_AT_ONCE, following, good, take, watermarks
+from tidemill.bus.consumer import PATIENCE, READ_AT_ONCE, following, good, headers_of, take, watermarks
 from tidemill.errors import Transient
 from tidemill.events.fixed import dtype_of
 from tidemill.events.identity import hash64
@@ -111,11 +111,10 @@ def tail_of(lookup: Lookup, topic: str, partition: int) -> Tail | None:
     return max(tails, key=lambda tail: tail.seq, default=None)
 
 
-def ids_of(lookup: Lookup, topic: str, partition: int) -> set[bytes]:
-    """The event ids that a shared topic has."""
-    messages = (message for batch in lookup.batches(topic, partition) for message in batch)
-    headers: list[Any] = [head for message in messages for head in message.headers() or ()]
-    return {value for name, value in headers if name == "ce_id"}
+def values_of(lookup: Lookup, header: str, topic: str, partition: int, begin: int = 0) -> set[bytes]:
+    """What a partition's records have in a header, from an offset on."""
+    headers = (head for batch in lookup.batches(topic, partition, begin) for head in headers_of(batch))
+    return {value for head in headers for name, value in head or () if name == header}
 
 
 def check_tail(lookup: Lookup, schemas: Schemas, tail: Tail, log_topic: str, partition: int) -> None:

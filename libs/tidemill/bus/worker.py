@@ -16,7 +16,7 @@ from tidemill.bus.intake import Place
 from tidemill.bus.metrics import IGNORED
 from tidemill.bus.output import Output
 from tidemill.bus.snapshot import InputMark, Shelf, Stored, fingerprint
-from tidemill.bus.tail import Lookup, Schemas, check_tail, code_in, ids_of, tail_of
+from tidemill.bus.tail import Lookup, Schemas, check_tail, code_in, tail_of, values_of
 from tidemill.code import mark
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class Opening(Generic[State]):
         spec = self.fold.outputs[name]
         topic = spec.topic(self.stream)
         if spec.tail == "scan":
-            return Output(spec, topic, 0, said=ids_of(self.lookup, topic, 0))
+            return Output(spec, topic, 0, said=values_of(self.lookup, "ce_id", topic, 0))
         tail = tail_of(self.lookup, topic, self.partition)
         if tail is None:
             return Output(spec, topic, self.partition)

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 from confluent_kafka import KafkaError, Producer
 
+from tidemill.bus.consumer import reader
 from tidemill.bus.control_client import read_all
+from tidemill.bus.tail import Lookup, values_of
 from tidemill.cli import tables
 from tidemill.cli.options import AsOutput, DataDir, Output, connected
 from tidemill.errors import Refused, Transient
@@ -54,7 +56,7 @@ def show(letter: Annotated[str, typer.Argument(help="The dead letter's id.")], d
 @app.command()
 def redrive(
     letter: Annotated[str, typer.Argument(help="The dead letter's id.")] = "",
-    reason: Annotated[str, typer.Option(help="All with this reason instead.")] = "",
+    reason: Annotated[str, typer.Option(help="All with this reason instead, each that was not sent once more already.")] = "",
     data_dir: DataDir = None,
 ) -> None:
     """Send raw records once more to where they came from, as they were, with the number of the attempt."""
@@ -62,17 +64,36 @@ def redrive(
         raise typer.BadParameter("name a dead letter, or a --reason")
     settings = connected(data_dir)
     letters = _letters(settings)
-    chosen = [_one(letters, letter)] if letter else redrivable(letters, reason)
+    chosen, unsure = ([_one(letters, letter)], 0) if letter else unsent(redrivable(letters, reason), settings)
     if not chosen:
         raise Refused("nothing-chosen", f"no raw record that died of {reason!r} waits; see `tidemill dlq list`")
     send(chosen, settings)
     typer.echo(f"{len(chosen)} sent once more")
+    if unsure:
+        typer.echo(f"{unsure} of them may have been before: their raw topics no longer go back so far")
 
 
 def redrivable(letters: list[DeadLetter], reason: str) -> list[DeadLetter]:
     """Raw records that died of `reason` and were not sent once more since, only to die again."""
     again = {header.value.decode("utf-8", "replace") for one in letters for header in one.headers if header.name == CAUSED_BY}
     return [one for one in letters if one.reason == reason and one.topic.startswith("raw.") and one.id not in again]
+
+
+def unsent(letters: list[DeadLetter], settings: Settings) -> tuple[list[DeadLetter], int]:
+    """Those whose records were not sent once more, and of how many of these that cannot be told. Raises Transient.
+
+    A record that was sent once more stands behind the one that died and names its letter; the broker deletes both when they are old.
+    """
+    oldest_last = sorted(letters, key=lambda one: one.offset, reverse=True)
+    oldest = {(one.topic, one.partition): one.offset for one in oldest_last}
+    lookup = Lookup(reader(settings, "dlq"))
+    try:
+        sent = {value for place, offset in oldest.items() for value in values_of(lookup, CAUSED_BY, *place, offset)}
+        begins = {place: lookup.bounds(*place)[0] for place in oldest}
+    finally:
+        lookup.close()
+    left = [one for one in letters if one.id.encode() not in sent]
+    return left, sum(one.offset < begins[one.topic, one.partition] for one in left)
 
 
 def send(letters: list[DeadLetter], settings: Settings) -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 from confluent_kafka import Message
 
+from tidemill.bus.consumer import headers_of
 from tidemill.bus.sequence import behind_log, dense, log_stamps, of_writer
 from tidemill.errors import Refused
 from tidemill.events import log, log_header, wire
@@ -112,7 +113,7 @@ def read_log(read: Reader, topic: str) -> Log:
     found, offsets, turns = [np.zeros(0, log_header.LOG_HEADER)], [np.zeros(0, np.int64)], dict[int, bytes]()
     writer, following = 0, 0
     for batch in read(topic):
-        rows, places = log_stamps([message.headers() for message in batch])
+        rows, places = log_stamps(headers_of(batch))
         writer, valid = of_writer(rows, writer)
         rows, places = rows[valid], places[valid]
         _, fresh, following = dense(rows, following, topic, log=True)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from confluent_kafka import Message
 
-from tidemill.bus.consumer import browser
+from tidemill.bus.consumer import browser, headers_of
 from tidemill.bus.tail import Lookup
 from tidemill.errors import Rejected
 from tidemill.events import wire
@@ -241,7 +241,8 @@ def _record(message: Message) -> _Record:
 
 
 def _headers(message: Message) -> list[Any]:
-    return list(message.headers() or ())
+    [head] = headers_of([message])
+    return head or []
 
 
 def _stamp(record: _Record) -> np.void | None:

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from confluent_kafka import KafkaException, Message, Producer
+from confluent_kafka import KafkaException, Producer
 
 from services.ingest.adapters.answers import Answer, Answers, Status
 from services.ingest.adapters.following import Following
+from tidemill.bus.consumer import headers_of
 from tidemill.bus.control_client import Heard
 from tidemill.bus.producer import configuration
 from tidemill.errors import Transient
@@ -45,7 +46,7 @@ class Address:
 
 def addressed(origins: Sequence[Any]) -> dict[int, Address]:
     """By index, who wants to hear of a raw record; records without headers cost no Python call."""
-    heads: list[Any] = list(map(Message.headers, origins))
+    heads = headers_of(origins)
     if not any(heads):
         return {}
     return {i: to for i, head in enumerate(heads) if head and (to := _address(dict(head).get(ANSWER_TO)))}

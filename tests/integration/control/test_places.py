@@ -8,6 +8,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from tests import bad_header
 from tidemill.bus.control.places import Places
 from tidemill.errors import Transient
 from tidemill.settings import Settings
@@ -91,3 +92,9 @@ def test_a_transaction_that_is_open_is_read_as_faust_reads_it(settings, topic) -
     found = places(settings, topic).between(topic, 0, 5, 6)
     producer.abort_transaction()
     assert [record.value for record in found] == [b"5"]
+
+
+def test_a_record_whose_headers_cannot_be_read_is_read_without(settings, topic) -> None:
+    bad_header.write(settings.kafka, topic, b"5")
+    found = places(settings, topic).between(topic, 0, 4, 6)
+    assert [(record.value, tuple(record.headers)) for record in found] == [(b"4", ()), (b"5", ())]

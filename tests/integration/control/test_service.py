@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 
+from tests import bad_header
 from tests.integration.control.begin import begin_here
 from tests.integration.control.toy import toy
 from tests.waiting import until
@@ -136,6 +137,24 @@ def test_bad_bytes_become_dead_letters_and_the_stream_goes_on(stack, settings) -
         collect(follower, name, {"after a"})
         until(lambda: len(buried(settings, key)) == 4, "a dead letter for each")
     assert buried(settings, key) == ["not-framed", "not-framed", "not-framed", "unknown-schema"]
+
+
+def test_a_header_whose_name_is_no_utf8_stops_no_service(stack, settings) -> None:
+    """Whether it listens or starts, and whether others come behind or not."""
+    name, dsn, key = model(), database(stack, settings), uuid.uuid4().hex.encode()
+    bad_header.write(settings.kafka, "training.retrain-requested.v1", b"junk", key)
+    with (
+        Follower(settings, [RunDeclined], "now") as follower,
+        Publisher(settings, "test") as publisher,
+        process(stack, settings, dsn),
+    ):
+        publisher.publish(request(name, "before"))
+        collect(follower, name, {"before a"})
+        bad_header.write(settings.kafka, "training.retrain-requested.v1", b"junk", key)
+        publisher.publish(request(name, "after"))
+        collect(follower, name, {"after a"})
+        bad_header.write(settings.kafka, "training.retrain-requested.v1", b"junk", key)
+        until(lambda: len(buried(settings, key)) == 3, "a dead letter for each")
 
 
 def buried(settings, key: bytes) -> list[str]:

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.calls import calls_of
+from tidemill.bus.consumer import UNREADABLE
 from tidemill.bus.fold import Input
 from tidemill.bus.intake import Place, grouped, intake
+from tidemill.bus.metrics import DROPPED
 from tidemill.bus.sequence import Gap
 from tidemill.events.log_header import BARRIER, EVENT, HEADER, LOG_HEADER, PREFIX
 
@@ -85,6 +87,20 @@ def test_records_that_are_none_of_ours_are_passed_over() -> None:
     assert batch is not None
     assert batch.offsets.tolist() == [0, 1, 6]
     assert place.offset == 7
+
+
+def test_what_has_headers_that_cannot_be_read_is_foreign() -> None:
+    """Whatever its value: the number 1 here is of another's hand."""
+    records = log_of((BARRIER, 0, 1), (EVENT, 1, 1))
+    batch, _ = intake(LOG, "log.s", 0, [records[0], message(0, b"x", UNREADABLE), records[1]], Place())
+    assert batch is not None
+    assert (batch.values, batch.headers[0]) == ([b"v0", b"v1"], stamped(BARRIER, 0, 1))
+    forged = message(1, derived([1])[0].value(), UNREADABLE, "features.s")
+    dropped = DROPPED.labels("features.s", "foreign")
+    before = dropped._value.get()
+    batch, place = intake(FEATURES, "features.s", 0, [*derived([0]), forged, *derived([1], 2)], Place())
+    assert batch is not None
+    assert (batch.offsets.tolist(), place.seq, dropped._value.get() - before) == ([0, 2], 2, 1)
 
 
 def test_a_gap_stops_the_reader() -> None:

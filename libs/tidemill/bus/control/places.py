@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from tidemill.bus.consumer import headers_of
 from tidemill.errors import Transient
-from tidemill.events import envelope
 from tidemill.events.dead import Record
 from tidemill.settings import Settings
 
@@ -104,5 +103,5 @@ def _ended(message: Message) -> bool:
 
 
 def _record_of(message: Message) -> Record:
-    headers = cast(envelope.Headers, message.headers() or [])
-    return Record(str(message.topic()), message.partition() or 0, message.offset() or 0, message.key(), message.value(), headers)
+    [head] = headers_of([message])
+    return Record(str(message.topic()), message.partition() or 0, message.offset() or 0, message.key(), message.value(), head or ())

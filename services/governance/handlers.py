@@ -14,6 +14,7 @@ from tidemill.events.governance import DecisionSubmitted, GateFailed, GateResult
 from tidemill.events.identity import event_id
 from tidemill.events.registry import AliasChanged, VersionRegistered
 from tidemill.events.spec import Applied
+from tidemill.spec import Bundle
 from tidemill.spec.model import ModelSpec
 from tidemill.trust.decision import Verified, agreed, verify_one
 from tidemill.trust.statement import Decision, Statement
@@ -24,6 +25,7 @@ PROMOTE = "promote"
 
 def on_applied(event: Applied, ports: Ports) -> Sequence[Saying]:
     """Remember the stream's policies and who wrote them: nobody approves what they wrote themselves."""
+    Bundle.applied(event.stream, event.content)  # read at once: what cannot be read must not meet a later version
     ports.specs.put(event.stream, event.author, event.content)
     return [ports.audit.append("spec-applied", event.stream, {"digest": event.digest, "author": event.author})]
 

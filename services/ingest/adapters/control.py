@@ -10,6 +10,7 @@ from services.ingest import handlers
 from services.ingest.adapters.following import Following
 from services.ingest.handlers import Order, Rollouts
 from tidemill.bus.control_client import Follower, Heard
+from tidemill.errors import Rejected
 from tidemill.events import governance, serving, spec
 from tidemill.events.schema_registry import Registry
 from tidemill.spec import Bundle
@@ -61,12 +62,9 @@ class Catalogue:
 
     def _apply(self, event: spec.Applied) -> None:
         try:
-            bundle = Bundle.from_json(event.content)
-        except ValueError as error:  # of a newer version, or forged: the stream keeps its spec
-            logger.error("spec not understood", extra={"stream": event.stream, "digest": event.digest, "error": str(error)[:500]})
-            return
-        if bundle.stream.stream == event.stream:
-            self._bundles[event.stream] = bundle
+            self._bundles[event.stream] = Bundle.applied(event.stream, event.content)
+        except Rejected as error:
+            logger.error("spec not adopted", extra={"stream": event.stream, "digest": event.digest, "error": error.message})
 
 
 class Listener(Following):

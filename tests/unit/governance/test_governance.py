@@ -33,6 +33,7 @@ from tidemill.trust import audit, dsse, keys
 from tidemill.trust.statement import parse
 
 FLIGHTS = Path(__file__).parents[3] / "usecases" / "flights"
+BUNDLE = load(FLIGHTS)
 HOUR = 3_600_000_000
 T = TypeVar("T")
 
@@ -112,10 +113,12 @@ def trust(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def memory(trust: Path) -> Memory:
     memory = Memory(keys.KeyRing.load(trust / "pinned"))
-    content = load(FLIGHTS).to_json()
-    applied = Applied(stream="flights", digest="sha256:x", author="carol", content=content, applied_at=0)
-    handlers.on_applied(applied, memory.ports)
+    handlers.on_applied(applied("carol"), memory.ports)
     return memory
+
+
+def applied(author: str, bundle: Bundle = BUNDLE) -> Applied:
+    return Applied(stream="flights", digest=bundle.digest, author=author, content=bundle.to_json(), applied_at=0)
 
 
 def version(number: int = 1, champion: int | None = None, **metrics: float) -> VersionRegistered:
@@ -326,6 +329,13 @@ def test_a_version_without_a_spec_waits_for_it(memory: Memory) -> None:
     memory.spec = None
     with pytest.raises(Parked):
         handlers.on_version_registered(version(), memory.ports)
+
+
+@pytest.mark.parametrize("over", [{"content": "{}"}, {"stream": "other"}])
+def test_a_spec_that_cannot_be_followed_is_rejected_and_the_one_before_stays(memory: Memory, over: dict[str, str]) -> None:
+    with pytest.raises(Rejected, match="bad-spec"):
+        handlers.on_applied(applied("mallory").model_copy(update=over), memory.ports)
+    assert proposed(memory).author == "carol"
 
 
 def test_every_decision_is_a_link_of_a_chain_that_verifies(memory: Memory, trust: Path) -> None:

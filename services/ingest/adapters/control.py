@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_KINDS = (spec.Applied, governance.RolloutOrdered, serving.ModelPrepared, serving.ModelRefused)
+_KINDS = (spec.Applied, governance.ApprovalDecided, governance.RolloutOrdered, serving.ModelPrepared, serving.ModelRefused)
 
 
 class Catalogue:
-    """What the control plane has said: the newest spec of each stream and its rollout orders. Safe for threads."""
+    """What the control plane has said: the newest spec of each stream, its rollout orders and people's verdicts. Safe for threads."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -55,6 +55,8 @@ class Catalogue:
             elif isinstance(event, governance.RolloutOrdered):
                 order = Order(event, heard.envelope.id, heard.envelope.traceparent, self.caught_up.is_set())
                 handlers.on_rollout_ordered(order, self.rollouts(event.stream))
+            elif isinstance(event, governance.ApprovalDecided):
+                handlers.on_approval_decided(event, self.rollouts(event.stream))
             elif isinstance(event, serving.ModelPrepared):
                 handlers.on_model_prepared(event, self.rollouts(event.stream))
             elif isinstance(event, serving.ModelRefused):

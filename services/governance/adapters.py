@@ -11,8 +11,12 @@ from psycopg_pool import ConnectionPool
 
 from services.governance.model import Proposal
 from services.governance.ports import Ports
-from tidemill.bus.control import Transaction
+from tidemill.bus.consumer import browser
+from tidemill.bus.control import Meta, Transaction
+from tidemill.bus.tail import Lookup
+from tidemill.errors import Transient
 from tidemill.events.governance import ApprovalRequested, AuditAppended
+from tidemill.settings import Settings
 from tidemill.spec import Bundle
 from tidemill.trust import audit
 from tidemill.trust.keys import KeyRing
@@ -149,11 +153,30 @@ class AuditTable:
         return entry
 
 
-def ports_with(keys: KeyRing) -> Callable[[Transaction], Ports]:
+class Arrivals:
+    """`ports.Arrivals`, read from the record's place on the broker: few decisions need it."""
+
+    def __init__(self, settings: Settings, meta: Meta) -> None:
+        self._settings, self._meta = settings, meta
+
+    def taken(self) -> int:
+        """The time that the broker gave the record; raises Transient."""
+        meta, lookup = self._meta, Lookup(browser(self._settings, "governance-arrivals"))
+        try:
+            record = lookup.record(meta.topic, meta.partition, meta.offset)
+        finally:
+            lookup.close()
+        if record is None:
+            raise Transient(f"{meta.topic}[{meta.partition}] does not show its record {meta.offset} again")
+        return record.timestamp()[1] * 1000
+
+
+def ports_with(keys: KeyRing, settings: Settings) -> Callable[[Transaction], Ports]:
     """The handlers' ports, with the pinned keys, as a function of a transaction."""
 
     def ports(tx: Transaction) -> Ports:
-        return Ports(tx.meta, SpecTable(tx), ProposalTable(tx), ChampionTable(tx), AuditTable(tx), keys)
+        arrivals = Arrivals(settings, tx.meta)
+        return Ports(tx.meta, SpecTable(tx), ProposalTable(tx), ChampionTable(tx), AuditTable(tx), arrivals, keys)
 
     return ports
 

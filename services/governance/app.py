@@ -21,7 +21,7 @@ def build(settings: Settings) -> ControlService:
             registry.AliasChanged: handlers.on_alias_changed,
             governance.DecisionSubmitted: handlers.on_decision_submitted,
         },
-        ports=ports_with(KeyRing.load(settings.trust_dir)),
+        ports=ports_with(KeyRing.load(settings.trust_dir), settings),
         timers={handlers.DEADLINE: handlers.on_deadline},
         migrations=MIGRATIONS,
         http=router,

@@ -20,6 +20,8 @@ from tidemill.trust.decision import Verified, agreed, verify_one
 from tidemill.trust.statement import Decision, Statement
 
 DEADLINE = "deadline"
+LATE, GRACE = 5_000_000, 20_000_000
+"""us: a deadline that comes so late was missed; so long it then waits, more than a service needs to hear what has been said meanwhile."""
 PROMOTE = "promote"
 
 
@@ -59,6 +61,9 @@ def on_decision_submitted(event: DecisionSubmitted, ports: Ports) -> Sequence[Sa
         raise Rejected("unknown-approval", f"there is no approval request {event.approval!r}; see `tidemill approvals list`")
     if proposal.state != "open":
         raise Rejected("approval-closed", f"request {event.approval} is {proposal.state} already")
+    deadline = proposal.request.deadline
+    if ports.meta.now > deadline and ports.arrivals.taken() > deadline:  # what came in time counts, though governance was away
+        raise Rejected("too-late", f"decision about {event.approval}: it came after the request's deadline")
     approver, said = _verified(event, proposal, ports)
     reason = said.predicate.reason
     if event.verdict == "reject":
@@ -76,10 +81,15 @@ def on_decision_submitted(event: DecisionSubmitted, ports: Ports) -> Sequence[Sa
 
 
 def on_deadline(due: Due, ports: Ports) -> Sequence[Saying]:
-    """People's time is over: a request that is still open lapses."""
+    """People's time is over: a request that is still open lapses.
+
+    Where governance was away at that moment, what people said in time may not have been heard yet, and is waited for.
+    """
     proposal = ports.proposals.get(due.subject)
     if proposal is None or proposal.state != "open":
         return []
+    if not due.payload and ports.meta.now > due.at + LATE:
+        return [Timer(DEADLINE, due.subject, ports.meta.now + GRACE, "again")]
     return _close(proposal, "lapsed", [], "nobody decided before the deadline", [], ports)
 
 

@@ -36,6 +36,12 @@ class Champions(Protocol):
     def set(self, stream: str, model: str, version: int | None) -> None: ...
 
 
+class Arrivals(Protocol):
+    """When the broker took what is at hand, us of its own clock: when its sender said it is the sender's word alone."""
+
+    def taken(self) -> int: ...
+
+
 class Audit(Protocol):
     """The chain. `append` links one more fact to it and returns the link, to be said."""
 
@@ -51,4 +57,5 @@ class Ports:
     proposals: Proposals
     champions: Champions
     audit: Audit
+    arrivals: Arrivals
     keys: KeyRing

@@ -24,6 +24,7 @@ from services.registry import adapters as registry_tables
 from tests.conftest import Stack
 from tests.integration.control.begin import begin_here
 from tests.waiting import until
+from tidemill.bus.control import Meta
 from tidemill.bus.control_client import Publisher, read_all
 from tidemill.events.base import Event
 from tidemill.events.governance import (
@@ -264,6 +265,14 @@ def test_a_request_lapses_at_its_deadline(office: Office) -> None:
     assert [(one.alias, one.version) for one in moves] == [("candidate", asked.version), ("candidate", None)]
     late = office.decide("approve", asked.approval, "--reason", "fine")
     assert (late.returncode, "lapsed already" in late.stderr) == (1, True)
+
+
+def test_when_a_decision_came_is_asked_of_the_broker(office: Office) -> None:
+    asked = office.requested(champion=office.aliases().get("champion"))
+    office.decide("reject", asked.approval, "--reason", "odd weather")
+    heard = read_all(office.settings, [DecisionSubmitted])[-1]
+    meta = Meta("", 0, 0, topic=heard.topic, partition=heard.partition, offset=heard.offset)
+    assert governance_tables.Arrivals(office.settings, meta).taken() == heard.at
 
 
 def test_a_version_that_fails_a_gate_is_never_asked_about(office: Office) -> None:

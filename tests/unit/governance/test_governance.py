@@ -44,6 +44,8 @@ class Memory:
 
     keys: keys.KeyRing
     now: int = 0
+    came: int = 0
+    """When the broker took the event at hand."""
     cause: str = "cause-1"
     spec: tuple[str, Bundle] | None = None
     proposals: dict[str, Proposal] = field(default_factory=dict)
@@ -75,9 +77,12 @@ class Memory:
         self.chain.append(audit.link(self.chain[-1] if self.chain else None, self.now, kind, subject, self.cause, detail))
         return self.chain[-1]
 
+    def taken(self) -> int:
+        return self.came
+
     @property
     def ports(self) -> Ports:
-        return Ports(Meta(self.cause, self.now, self.now), _Specs(self), self, _Champions(self), self, self.keys)
+        return Ports(Meta(self.cause, self.now, self.now), _Specs(self), self, _Champions(self), self, self, self.keys)
 
 
 @dataclass
@@ -315,6 +320,29 @@ def test_a_request_lapses_at_its_deadline_unless_decided(memory: Memory, trust: 
     due = Due("d", handlers.DEADLINE, request.approval, "", request.deadline)
     assert one(handlers.on_deadline(due, memory.ports), ApprovalDecided).verdict == "lapsed"
     assert handlers.on_deadline(due, memory.ports) == []
+
+
+def test_a_decision_counts_by_when_the_broker_took_it_and_not_by_when_it_is_heard(memory: Memory, trust: Path) -> None:
+    request = proposed(memory)
+    memory.now = request.deadline + HOUR  # governance was away, and its timer comes after the decision
+    memory.came = request.deadline + 1
+    with pytest.raises(Rejected, match="too-late"):
+        handlers.on_decision_submitted(decision(trust, request), memory.ports)
+    assert memory.proposals[request.approval].state == "open"
+    memory.came = request.deadline
+    assert one(handlers.on_decision_submitted(decision(trust, request), memory.ports), RolloutOrdered).version == 1
+
+
+def test_a_deadline_that_governance_has_missed_waits_for_what_was_said_in_time(memory: Memory) -> None:
+    request = proposed(memory)
+    due = Due("d", handlers.DEADLINE, request.approval, "", request.deadline)
+    memory.now = request.deadline + HOUR
+    (later,) = handlers.on_deadline(due, memory.ports)
+    assert isinstance(later, Timer)
+    assert memory.now < later.at < memory.now + HOUR
+    due = Due("e", later.name, later.subject, later.payload, later.at)
+    memory.now = later.at + HOUR
+    assert one(handlers.on_deadline(due, memory.ports), ApprovalDecided).verdict == "lapsed"
 
 
 def test_a_newer_version_replaces_an_open_request(memory: Memory) -> None:

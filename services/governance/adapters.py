@@ -45,6 +45,11 @@ MIGRATIONS = (
         WHERE (champions.model, champions.version) = (proposals.model, proposals.version);
     ALTER TABLE champions DROP CONSTRAINT champions_pkey, ADD PRIMARY KEY (stream, model);
     """,
+    """
+    ALTER TABLE proposals ADD COLUMN measured integer, ADD COLUMN answered boolean NOT NULL DEFAULT false;
+    UPDATE proposals SET answered = true FROM champions NATURAL JOIN proposals AS served
+        WHERE (proposals.stream, proposals.model) = (served.stream, served.model) AND proposals.rollout <= served.rollout;
+    """,
 )
 
 
@@ -71,7 +76,7 @@ class SpecTable:
 class ProposalTable:
     """`ports.Proposals` in PostgreSQL."""
 
-    _QUERY = "SELECT request, state, envelopes, reason FROM proposals WHERE "
+    _QUERY = "SELECT request, state, envelopes, reason, measured FROM proposals WHERE "
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
@@ -92,8 +97,8 @@ class ProposalTable:
         """Keep a request as it is now."""
         request = proposal.request
         self._tx.execute(
-            "INSERT INTO proposals (approval, stream, model, version, rollout, state, reason, request, envelopes)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (approval) DO UPDATE"
+            "INSERT INTO proposals (approval, stream, model, version, rollout, state, reason, request, envelopes, measured)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (approval) DO UPDATE"
             " SET state = excluded.state, reason = excluded.reason, envelopes = excluded.envelopes",
             (
                 request.approval,
@@ -105,6 +110,7 @@ class ProposalTable:
                 proposal.reason,
                 request.model_dump_json(),
                 json.dumps(proposal.envelopes),
+                proposal.measured,
             ),
         )
 
@@ -113,6 +119,21 @@ class ProposalTable:
         query = "SELECT coalesce(max(rollout), 0) + 1 FROM proposals WHERE stream = %s AND model = %s"
         row = self._tx.execute(query, (stream, model)).fetchone()
         return int(row[0]) if row else 1
+
+    def ordered(self, stream: str, model: str) -> Proposal | None:
+        """The newest approved one whose order has had no answer."""
+        return self._one(
+            "stream = %s AND model = %s AND state = 'approved' AND NOT answered ORDER BY rollout DESC LIMIT 1", stream, model
+        )
+
+    def answered(self, approval: str) -> None:
+        """Its order has had its answer."""
+        self._tx.execute("UPDATE proposals SET answered = true WHERE approval = %s", (approval,))
+
+    def answered_up_to(self, stream: str, model: str, rollout: int) -> None:
+        """The orders up to this number have had their answer."""
+        query = "UPDATE proposals SET answered = true WHERE stream = %s AND model = %s AND rollout <= %s"
+        self._tx.execute(query, (stream, model, rollout))
 
     def _one(self, where: str, *parameters: object) -> Proposal | None:
         row = self._tx.execute(self._QUERY + where, parameters).fetchone()
@@ -197,9 +218,9 @@ class Desk:
         ]
 
 
-def _proposal(request: dict[str, Any], state: Any, envelopes: list[list[str]], reason: str) -> Proposal:
+def _proposal(request: dict[str, Any], state: Any, envelopes: list[list[str]], reason: str, measured: int | None) -> Proposal:
     signed = tuple((name, text) for name, text in envelopes)
-    return Proposal(ApprovalRequested.model_validate(request), state, signed, reason)
+    return Proposal(ApprovalRequested.model_validate(request), state, signed, reason, measured)
 
 
 def _names(envelopes: list[list[str]]) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from services.governance.gates import evaluate
+from services.governance.gates import evaluate, measured, overtaken
 from services.governance.model import Proposal, Verdict, decided, ordered, requested
 from services.governance.ports import Ports
 from tidemill.bus.control import Due, Parked, Saying, Timer
 from tidemill.errors import Refused, Rejected
 from tidemill.events.governance import DecisionSubmitted, GateFailed, GateResult
 from tidemill.events.identity import event_id
+from tidemill.events.ingest import SwitchRefused
 from tidemill.events.registry import AliasChanged, VersionRegistered
 from tidemill.events.spec import Applied
 from tidemill.spec import Bundle
@@ -36,6 +37,18 @@ def on_alias_changed(event: AliasChanged, ports: Ports) -> Sequence[Saying]:
     """Remember who serves, to name it as the fallback of the next order."""
     if event.alias == "champion":
         ports.champions.set(event.stream, event.model, event.version)
+        ports.proposals.answered_up_to(event.stream, event.model, event.rollout)
+    return []
+
+
+def on_switch_refused(event: SwitchRefused, ports: Ports) -> Sequence[Saying]:
+    """An approved version will not come to serve after all.
+
+    The refusal of a forged copy of its order looks alike. It is believed: whoever comes next is judged again when approved.
+    """
+    proposal = ports.proposals.get(event.approval)
+    if proposal is not None and proposal.state == "approved" and proposal.order == event.order:
+        ports.proposals.answered(event.approval)
     return []
 
 
@@ -48,7 +61,7 @@ def on_version_registered(event: VersionRegistered, ports: Ports) -> Sequence[Sa
         return []
     author, bundle = spec
     policy = bundle.models[event.model]
-    gates = evaluate(policy.gates, event, ports.champions.get(event.stream, event.model))
+    gates = evaluate(policy.gates, event, _serving(event.stream, event.model, ports))
     if not all(gate.passed for gate in gates):
         return _refuse(event, gates, ports)
     return [*_supersede(event, ports), *_propose(event, gates, author, policy, ports)]
@@ -99,6 +112,12 @@ def _refuse(event: VersionRegistered, gates: list[GateResult], ports: Ports) -> 
     return [GateFailed(stream=event.stream, model=event.model, version=event.version, run=event.run, gates=gates), link]
 
 
+def _serving(stream: str, model: str, ports: Ports) -> int | None:
+    """The version that serves, or that was approved and is about to."""
+    coming = ports.proposals.ordered(stream, model)
+    return coming.request.version if coming else ports.champions.get(stream, model)
+
+
 def _supersede(event: VersionRegistered, ports: Ports) -> Sequence[Saying]:
     """At most one request of a model is open: people should not have to weigh a version that is already outdated."""
     older = ports.proposals.open_of(event.stream, event.model)
@@ -122,7 +141,7 @@ def _propose(event: VersionRegistered, gates: list[GateResult], author: str, pol
         expires=ports.meta.now + 2 * policy.approval.deadline,
     )
     request = requested(decision, event.artifact, policy.approval, gates, ports.meta.now)
-    ports.proposals.put(Proposal(request))
+    ports.proposals.put(Proposal(request, measured=measured(policy.gates, event)))
     link = ports.audit.append(
         "approval-requested", approval, {"version": f"{event.model}/{event.version}", "statement": request.statement}
     )
@@ -157,10 +176,12 @@ def _standing(proposal: Proposal, ports: Ports) -> tuple[Proposal, dict[str, Sta
 
 
 def _approve(proposal: Proposal, verified: Verified, reason: str, ports: Ports) -> list[Saying]:
+    """Order the version, unless another has come to serve since its figures were measured."""
     envelopes = [text for _, text in proposal.envelopes]
     request = proposal.request
-    fallback = ports.champions.get(request.stream, request.model)
-    order = ordered(proposal, event_id(request.approval, "order", request.model), fallback, verified.expires)
+    if late := overtaken(proposal.measured, _serving(request.stream, request.model, ports)):
+        return _close(proposal, "lapsed", [], late, [], ports)
+    order = ordered(proposal, ports.champions.get(request.stream, request.model), verified.expires)
     said = _close(proposal, "approved", list(verified.approvers), reason, envelopes, ports)
     detail = {"approval": request.approval, "version": f"{request.model}/{request.version}", "rollout": request.rollout}
     return [*said, order, ports.audit.append("rollout-ordered", order.order, detail)]

@@ -28,6 +28,15 @@ class Proposals(Protocol):
     def put(self, proposal: Proposal) -> None: ...
     def next_rollout(self, stream: str, model: str) -> int: ...
 
+    def ordered(self, stream: str, model: str) -> Proposal | None:
+        """The newest approved one whose order has had no answer yet: its version is about to serve."""
+
+    def answered(self, approval: str) -> None:
+        """Its order has had its answer."""
+
+    def answered_up_to(self, stream: str, model: str, rollout: int) -> None:
+        """The orders of the model up to this number have had their answer: later ones alone can follow."""
+
 
 class Champions(Protocol):
     """Which version serves, as the registry says."""

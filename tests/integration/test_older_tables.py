@@ -49,6 +49,20 @@ def test_governances_requests_and_champions_belong_to_their_stream(database: Dat
         database.execute(query + " VALUES ('z', 't', 'm', 2, 2, 'open', '', '{}', '[]')")
 
 
+def test_an_approved_version_that_came_to_serve_earlier_is_not_waited_for(database: Database) -> None:
+    journal.migrate(database, governance.MIGRATIONS[:2])
+    for version in (1, 2, 3):
+        database.execute(
+            "INSERT INTO proposals (approval, stream, model, version, rollout, state, reason, request, envelopes)"
+            " VALUES (%s, 's', 'm', %s, %s, 'approved', '', '{}', '[]')",
+            (f"p{version}", version, version),
+        )
+    database.execute("INSERT INTO champions (stream, model, version) VALUES ('s', 'm', 2)")
+    journal.migrate(database, governance.MIGRATIONS)
+    found = database.execute("SELECT approval FROM proposals WHERE NOT answered").fetchall()
+    assert found == [("p3",)]
+
+
 def test_an_open_run_ends_where_its_first_attempt_from_now_on_finds_it(database: Database) -> None:
     journal.migrate(database, training.MIGRATIONS[:1])
     database.execute(

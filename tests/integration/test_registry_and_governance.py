@@ -34,7 +34,7 @@ from tidemill.events.governance import (
     GateFailed,
     RolloutOrdered,
 )
-from tidemill.events.ingest import SwitchAppended
+from tidemill.events.ingest import SwitchAppended, SwitchRefused
 from tidemill.events.registry import AliasChanged, VersionRegistered
 from tidemill.events.spec import Applied
 from tidemill.events.topics import control_topics
@@ -50,7 +50,7 @@ MODEL, HASTY = "late-arrival", "hasty"
 HOUR = 3_600_000_000
 HEARD: dict[str, tuple[Sequence[type[Event]], Sequence[str]]] = {
     "registry": ((RunCompleted, ApprovalRequested, ApprovalDecided, SwitchAppended), registry_tables.MIGRATIONS),
-    "governance": ((Applied, VersionRegistered, AliasChanged, DecisionSubmitted), governance_tables.MIGRATIONS),
+    "governance": ((Applied, VersionRegistered, AliasChanged, DecisionSubmitted, SwitchRefused), governance_tables.MIGRATIONS),
 }
 E = TypeVar("E", bound=Event)
 

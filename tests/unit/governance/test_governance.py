@@ -26,6 +26,7 @@ from tidemill.events.governance import (
     GateFailed,
     RolloutOrdered,
 )
+from tidemill.events.ingest import SwitchRefused
 from tidemill.events.registry import AliasChanged, VersionRegistered
 from tidemill.events.spec import Applied
 from tidemill.spec import Bundle, load
@@ -50,6 +51,8 @@ class Memory:
     spec: tuple[str, Bundle] | None = None
     proposals: dict[str, Proposal] = field(default_factory=dict)
     champion: dict[tuple[str, str], int | None] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+    """Approvals whose orders have had their answer."""
     chain: list[AuditAppended] = field(default_factory=list)
 
     def put(self, *what: Any) -> None:
@@ -69,6 +72,16 @@ class Memory:
 
     def next_rollout(self, stream: str, model: str) -> int:
         return 1 + max((one.request.rollout for one in self._of(stream, model)), default=0)
+
+    def ordered(self, stream: str, model: str) -> Proposal | None:
+        waiting = [p for p in self._of(stream, model) if p.state == "approved" and p.request.approval not in self.done]
+        return max(waiting, key=lambda one: one.request.rollout, default=None)
+
+    def answered(self, approval: str) -> None:
+        self.done.add(approval)
+
+    def answered_up_to(self, stream: str, model: str, rollout: int) -> None:
+        self.done |= {one.request.approval for one in self._of(stream, model) if one.request.rollout <= rollout}
 
     def _of(self, stream: str, model: str) -> list[Proposal]:
         return [one for one in self.proposals.values() if (one.request.stream, one.request.model) == (stream, model)]
@@ -205,11 +218,11 @@ def test_models_of_one_name_in_two_streams_have_requests_of_their_own(memory: Me
 
 
 def test_an_approved_version_is_ordered_with_its_decision_and_its_fallback(memory: Memory, trust: Path) -> None:
-    request = proposed(memory)
     handlers.on_alias_changed(champion(4), memory.ports)
+    request = one(handlers.on_version_registered(version(5, champion=4), memory.ports), ApprovalRequested)
     said = handlers.on_decision_submitted(decision(trust, request), memory.ports)
     order = one(said, RolloutOrdered)
-    assert (order.version, order.rollout, order.fallback, len(order.envelopes)) == (1, 1, 4, 1)
+    assert (order.version, order.rollout, order.fallback, len(order.envelopes)) == (5, 1, 4, 1)
     assert one(said, ApprovalDecided).approvers == ["ann"]
 
 
@@ -269,7 +282,61 @@ def test_a_version_that_was_not_measured_against_who_serves_by_now_is_refused(
     assert any(isinstance(event, ApprovalRequested) for event in said) is passes
     if not passes:
         failed = [gate.message for gate in one(said, GateFailed).gates if not gate.passed]
-        assert failed == ["version 4 has come to serve since; the next run will be measured against it"]
+        assert failed == ["version 4 was approved since; the next run will be measured against it"]
+
+
+def approved(memory: Memory, trust: Path, number: int) -> RolloutOrdered:
+    """The order of a version that people have approved, and that nobody has heard of since."""
+    return one(handlers.on_decision_submitted(decision(trust, proposed(memory, number)), memory.ports), RolloutOrdered)
+
+
+def test_a_version_must_be_measured_against_who_was_approved_though_its_switch_has_not_come(memory: Memory, trust: Path) -> None:
+    approved(memory, trust, 1)
+    failed = one(handlers.on_version_registered(version(2), memory.ports), GateFailed)
+    assert [gate.message for gate in failed.gates if not gate.passed] == [
+        "version 1 was approved since; the next run will be measured against it"
+    ]
+    memory.cause = "cause-3"
+    assert one(handlers.on_version_registered(version(3, champion=1), memory.ports), ApprovalRequested).version == 3
+
+
+def refused(order: RolloutOrdered) -> SwitchRefused:
+    return SwitchRefused(**order.model_dump(include=set(SwitchRefused.model_fields)), reason="serving: bad-digest")
+
+
+def test_an_order_that_ingest_has_refused_has_not_to_be_beaten(memory: Memory, trust: Path) -> None:
+    order = approved(memory, trust, 1)
+    handlers.on_switch_refused(refused(order.model_copy(update={"order": "forged"})), memory.ports)
+    assert isinstance(memory.ordered("flights", "late-arrival"), Proposal)
+    handlers.on_switch_refused(refused(order), memory.ports)
+    assert proposed(memory, 2).version == 2
+
+
+def test_a_refusal_of_what_is_not_approved_yet_says_nothing_of_its_order(memory: Memory, trust: Path) -> None:
+    request = proposed(memory)
+    order = memory.proposals[request.approval].order
+    early = SwitchRefused(
+        **request.model_dump(include={"stream", "model", "version", "rollout", "approval", "run"}), order=order, reason="x"
+    )
+    handlers.on_switch_refused(early, memory.ports)
+    handlers.on_decision_submitted(decision(trust, request), memory.ports)
+    assert isinstance(memory.ordered("flights", "late-arrival"), Proposal)
+
+
+def test_once_a_later_switch_serves_no_earlier_order_has_to_be_beaten(memory: Memory, trust: Path) -> None:
+    approved(memory, trust, 1)
+    handlers.on_alias_changed(champion(1).model_copy(update={"version": 9, "rollout": 7}), memory.ports)
+    memory.cause = "cause-10"
+    assert one(handlers.on_version_registered(version(10, champion=9), memory.ports), ApprovalRequested).version == 10
+
+
+def test_a_request_lapses_on_its_approval_where_another_version_has_come_since(memory: Memory, trust: Path) -> None:
+    request = proposed(memory, 2)
+    handlers.on_alias_changed(champion(1), memory.ports)
+    said = handlers.on_decision_submitted(decision(trust, request), memory.ports)
+    verdict = one(said, ApprovalDecided)
+    assert (verdict.verdict, verdict.reason) == ("lapsed", "version 1 was approved since; the next run will be measured against it")
+    assert not [event for event in said if isinstance(event, RolloutOrdered)]
 
 
 def test_a_rejection_ends_the_request_and_orders_nothing(memory: Memory, trust: Path) -> None:

@@ -50,6 +50,13 @@ MIGRATIONS = (
     UPDATE proposals SET answered = true FROM champions NATURAL JOIN proposals AS served
         WHERE (proposals.stream, proposals.model) = (served.stream, served.model) AND proposals.rollout <= served.rollout;
     """,
+    """
+    CREATE TABLE authors (stream text, digest text, author text NOT NULL, PRIMARY KEY (stream, digest));
+    INSERT INTO authors SELECT fact ->> 'subject', detail ->> 'digest', detail ->> 'author'
+        FROM audit, LATERAL (SELECT (fact ->> 'detail')::jsonb AS detail) AS told WHERE fact ->> 'kind' = 'spec-applied'
+        ORDER BY number ON CONFLICT DO NOTHING;
+    ALTER TABLE proposals ADD COLUMN spec_author text NOT NULL DEFAULT '';
+    """,
 )
 
 
@@ -59,8 +66,9 @@ class SpecTable:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
 
-    def put(self, stream: str, author: str, content: str) -> None:
-        """Keep the newest spec of a stream."""
+    def put(self, stream: str, digest: str, author: str, content: str) -> None:
+        """Keep the newest spec of a stream, and who was the first to apply each."""
+        self._tx.execute("INSERT INTO authors VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", (stream, digest, author))
         self._tx.execute(
             "INSERT INTO specs VALUES (%s, %s, %s)"
             " ON CONFLICT (stream) DO UPDATE SET author = excluded.author, content = excluded.content",
@@ -72,11 +80,16 @@ class SpecTable:
         row = self._tx.execute("SELECT author, content FROM specs WHERE stream = %s", (stream,)).fetchone()
         return (row[0], Bundle.from_json(row[1])) if row else None
 
+    def author(self, stream: str, digest: str) -> str | None:
+        """Who was the first to apply the spec of this digest."""
+        row = self._tx.execute("SELECT author FROM authors WHERE (stream, digest) = (%s, %s)", (stream, digest)).fetchone()
+        return str(row[0]) if row else None
+
 
 class ProposalTable:
     """`ports.Proposals` in PostgreSQL."""
 
-    _QUERY = "SELECT request, state, envelopes, reason, measured FROM proposals WHERE "
+    _QUERY = "SELECT request, state, envelopes, reason, measured, spec_author FROM proposals WHERE "
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
@@ -97,8 +110,9 @@ class ProposalTable:
         """Keep a request as it is now."""
         request = proposal.request
         self._tx.execute(
-            "INSERT INTO proposals (approval, stream, model, version, rollout, state, reason, request, envelopes, measured)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (approval) DO UPDATE"
+            "INSERT INTO proposals"
+            " (approval, stream, model, version, rollout, state, reason, request, envelopes, measured, spec_author)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (approval) DO UPDATE"
             " SET state = excluded.state, reason = excluded.reason, envelopes = excluded.envelopes",
             (
                 request.approval,
@@ -111,6 +125,7 @@ class ProposalTable:
                 request.model_dump_json(),
                 json.dumps(proposal.envelopes),
                 proposal.measured,
+                proposal.spec_author,
             ),
         )
 
@@ -218,9 +233,9 @@ class Desk:
         ]
 
 
-def _proposal(request: dict[str, Any], state: Any, envelopes: list[list[str]], reason: str, measured: int | None) -> Proposal:
+def _proposal(request: dict[str, Any], state: Any, envelopes: list[list[str]], *further: Any) -> Proposal:
     signed = tuple((name, text) for name, text in envelopes)
-    return Proposal(ApprovalRequested.model_validate(request), state, signed, reason, measured)
+    return Proposal(ApprovalRequested.model_validate(request), state, signed, *further)
 
 
 def _names(envelopes: list[list[str]]) -> list[str]:

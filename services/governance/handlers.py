@@ -28,8 +28,8 @@ PROMOTE = "promote"
 
 def on_applied(event: Applied, ports: Ports) -> Sequence[Saying]:
     """Remember the stream's policies and who wrote them: nobody approves what they wrote themselves."""
-    Bundle.applied(event.stream, event.content)  # read at once: what cannot be read must not meet a later version
-    ports.specs.put(event.stream, event.author, event.content)
+    bundle = Bundle.applied(event.stream, event.content)  # read at once: what cannot be read must not meet a later version
+    ports.specs.put(event.stream, bundle.digest, event.author, event.content)
     return [ports.audit.append("spec-applied", event.stream, {"digest": event.digest, "author": event.author})]
 
 
@@ -60,11 +60,16 @@ def on_version_registered(event: VersionRegistered, ports: Ports) -> Sequence[Sa
     if ports.proposals.of_version(event.stream, event.model, event.version) is not None:
         return []
     author, bundle = spec
+    wrote = ports.specs.author(event.stream, event.spec_digest)
+    if wrote is None and event.spec_digest == bundle.digest:  # it was kept under the digest that an earlier release made of it
+        wrote = author
+    if wrote is None:
+        raise Parked(f"the spec {event.spec_digest} of {event.stream}", after=Applied)
     policy = bundle.models[event.model]
     gates = evaluate(policy.gates, event, _serving(event.stream, event.model, ports))
     if not all(gate.passed for gate in gates):
         return _refuse(event, gates, ports)
-    return [*_supersede(event, ports), *_propose(event, gates, author, policy, ports)]
+    return [*_supersede(event, ports), *_propose(event, gates, (author, wrote), policy, ports)]
 
 
 def on_decision_submitted(event: DecisionSubmitted, ports: Ports) -> Sequence[Saying]:
@@ -124,7 +129,10 @@ def _supersede(event: VersionRegistered, ports: Ports) -> Sequence[Saying]:
     return _close(older, "lapsed", [], f"superseded by version {event.version}", [], ports) if older else []
 
 
-def _propose(event: VersionRegistered, gates: list[GateResult], author: str, policy: ModelSpec, ports: Ports) -> list[Saying]:
+def _propose(
+    event: VersionRegistered, gates: list[GateResult], authors: tuple[str, str], policy: ModelSpec, ports: Ports
+) -> list[Saying]:
+    """`authors`: of the newest spec, and of the one that the version was trained under."""
     approval = event_id(ports.meta.id, "approval", f"{event.model}/{event.version}")
     decision = Decision(
         stream=event.stream,
@@ -137,11 +145,11 @@ def _propose(event: VersionRegistered, gates: list[GateResult], author: str, pol
         approval=approval,
         run=event.run,
         requester=event.requester,
-        author=author,
+        author=authors[0],
         expires=ports.meta.now + 2 * policy.approval.deadline,
     )
     request = requested(decision, event.artifact, policy.approval, gates, ports.meta.now)
-    ports.proposals.put(Proposal(request, measured=measured(policy.gates, event)))
+    ports.proposals.put(Proposal(request, measured=measured(policy.gates, event), spec_author=authors[1]))
     link = ports.audit.append(
         "approval-requested", approval, {"version": f"{event.model}/{event.version}", "statement": request.statement}
     )

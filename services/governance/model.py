@@ -27,6 +27,9 @@ class Proposal:
     measured: int | None = None
     """The champion that the version had to beat, 0 where there was none; None where no gate asks for it."""
 
+    spec_author: str = ""
+    """Who wrote the spec under which the version was trained; the request names who wrote the newest."""
+
     @property
     def subject(self) -> Subject:
         """What a decision must be about."""
@@ -36,7 +39,7 @@ class Proposal:
     def policy(self) -> Policy:
         """Whose decision counts."""
         request = self.request
-        return Policy(request.group, request.required, frozenset({request.author, request.requester}))
+        return Policy(request.group, request.required, frozenset({request.author, request.requester, self.spec_author}))
 
     def asked(self, said: Statement) -> bool:
         """Whether a statement is the one that was asked for, but for verdict and reason: its requester, author and expiry too."""

@@ -15,8 +15,11 @@ from tidemill.trust.keys import KeyRing
 class Specs(Protocol):
     """The newest spec of each stream, and who wrote it."""
 
-    def put(self, stream: str, author: str, content: str) -> None: ...
+    def put(self, stream: str, digest: str, author: str, content: str) -> None: ...
     def get(self, stream: str) -> tuple[str, Bundle] | None: ...
+
+    def author(self, stream: str, digest: str) -> str | None:
+        """Who was the first to apply the spec of this digest, newest or not."""
 
 
 class Proposals(Protocol):

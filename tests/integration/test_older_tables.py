@@ -63,6 +63,17 @@ def test_an_approved_version_that_came_to_serve_earlier_is_not_waited_for(databa
     assert found == [("p3",)]
 
 
+def test_who_wrote_each_spec_is_known_from_the_audit_chain(database: Database) -> None:
+    journal.migrate(database, governance.MIGRATIONS[:3])
+    for number, (author, digest) in enumerate((("ann", "d1"), ("bob", "d2"), ("bob", "d1"))):
+        fact = {"kind": "spec-applied", "subject": "s", "detail": json.dumps({"digest": digest, "author": author})}
+        database.execute("INSERT INTO audit VALUES (%s, %s)", (number, json.dumps(fact)))
+    database.execute("INSERT INTO audit VALUES (3, %s)", (json.dumps({"kind": "gate-failed", "subject": "m/1", "detail": "{}"}),))
+    journal.migrate(database, governance.MIGRATIONS)
+    specs = governance.SpecTable(Transaction(database, Meta("", 0, 0)))
+    assert [specs.author("s", digest) for digest in ("d1", "d2", "d3")] == ["ann", "bob", None]
+
+
 def test_an_open_run_ends_where_its_first_attempt_from_now_on_finds_it(database: Database) -> None:
     journal.migrate(database, training.MIGRATIONS[:1])
     database.execute(

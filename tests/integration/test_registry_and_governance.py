@@ -98,7 +98,7 @@ class Office:
         return RunCompleted(
             run=str(uuid.uuid4()), stream=self.stream, model=model, cause_kind="manual", cause_id="c", requester="training",
             artifact="sha256:" + uuid.uuid4().hex * 2, report="sha256:" + "b" * 64, dataset="sha256:" + "d" * 64, code_digest="sha256:c",
-            spec_digest="sha256:e", seed=7, parameters={"eta": "0.1"}, rows=1_000, from_position=3, to_position=900,
+            spec_digest=spec(self.stream).digest, seed=7, parameters={"eta": "0.1"}, rows=1_000, from_position=3, to_position=900,
             metrics={"log_loss": log_loss, "auc": 0.8, "calibration_error": 0.01}, baseline={"log_loss": 0.35},
             champion={"log_loss": 0.35} if champion else {}, champion_version=champion, effective_at=at, seconds=1.0,
         )  # fmt: skip

@@ -49,6 +49,8 @@ class Memory:
     """When the broker took the event at hand."""
     cause: str = "cause-1"
     spec: tuple[str, Bundle] | None = None
+    authors: dict[str, str] = field(default_factory=dict)
+    """By digest."""
     proposals: dict[str, Proposal] = field(default_factory=dict)
     champion: dict[tuple[str, str], int | None] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
@@ -59,7 +61,8 @@ class Memory:
         if isinstance(what[0], Proposal):
             self.proposals[what[0].request.approval] = what[0]
         else:
-            self.spec = (what[1], Bundle.from_json(what[2]))
+            self.spec = (what[2], Bundle.from_json(what[3]))
+            self.authors.setdefault(what[1], what[2])
 
     def get(self, approval: str) -> Proposal | None:
         return self.proposals.get(approval)
@@ -102,8 +105,11 @@ class Memory:
 class _Specs:
     memory: Memory
 
-    def put(self, stream: str, author: str, content: str) -> None:
-        self.memory.put(stream, author, content)
+    def put(self, stream: str, digest: str, author: str, content: str) -> None:
+        self.memory.put(stream, digest, author, content)
+
+    def author(self, stream: str, digest: str) -> str | None:
+        return self.memory.authors.get(digest)
 
     def get(self, stream: str) -> tuple[str, Bundle] | None:
         return self.memory.spec
@@ -142,7 +148,7 @@ def applied(author: str, bundle: Bundle = BUNDLE) -> Applied:
 def version(number: int = 1, champion: int | None = None, **metrics: float) -> VersionRegistered:
     return VersionRegistered(
         stream="flights", model="late-arrival", version=number, run=f"r{number}", cause_kind="labels", cause_id="c", requester="training",
-        artifact="sha256:" + "a" * 64, report="sha256:" + "b" * 64, dataset="", code_digest="", spec_digest="", parameters={}, rows=1,
+        artifact="sha256:" + "a" * 64, report="sha256:" + "b" * 64, dataset="", code_digest="", spec_digest=BUNDLE.digest, parameters={}, rows=1,
         from_position=0, to_position=1, metrics={"log_loss": 0.30, "calibration_error": 0.01} | metrics,
         baseline={"log_loss": 0.35}, champion={"log_loss": 0.32} if champion else {}, champion_version=champion, effective_at=9 * HOUR,
     )  # fmt: skip
@@ -431,6 +437,33 @@ def test_a_spec_that_cannot_be_followed_is_rejected_and_the_one_before_stays(mem
     with pytest.raises(Rejected, match="bad-spec"):
         handlers.on_applied(applied("mallory").model_copy(update=over), memory.ports)
     assert proposed(memory).author == "carol"
+
+
+def another() -> Bundle:
+    """The flights with another description."""
+    stream = BUNDLE.stream.model_copy(update={"description": "other"})
+    return Bundle.from_json(BUNDLE.model_copy(update={"stream": stream}).to_json())
+
+
+def test_who_wrote_the_versions_own_spec_may_not_approve_it_nor_who_wrote_the_newest(memory: Memory, trust: Path) -> None:
+    for author, bundle in (("ann", another()), ("carol", another()), ("bob", BUNDLE)):  # whoever applies it again, it is ann's
+        handlers.on_applied(applied(author, bundle), memory.ports)
+    trained = version().model_copy(update={"spec_digest": another().digest})
+    request = one(handlers.on_version_registered(trained, memory.ports), ApprovalRequested)
+    assert request.author == "bob"
+    for name in ("ann", "bob"):
+        with pytest.raises(Rejected, match="self-signed"):
+            handlers.on_decision_submitted(decision(trust, request, name), memory.ports)
+
+
+def test_a_version_waits_for_the_spec_under_which_it_was_trained(memory: Memory) -> None:
+    early = version().model_copy(update={"spec_digest": another().digest})
+    with pytest.raises(Parked, match="the spec sha256:"):
+        handlers.on_version_registered(early, memory.ports)
+    handlers.on_applied(applied("bob", another()), memory.ports)
+    handlers.on_applied(applied("carol"), memory.ports)
+    request = one(handlers.on_version_registered(early, memory.ports), ApprovalRequested)
+    assert (request.author, memory.proposals[request.approval].spec_author) == ("carol", "bob")
 
 
 def test_every_decision_is_a_link_of_a_chain_that_verifies(memory: Memory, trust: Path) -> None:

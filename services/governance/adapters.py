@@ -11,8 +11,12 @@ from psycopg_pool import ConnectionPool
 
 from services.governance.model import Proposal
 from services.governance.ports import Ports
-from tidemill.bus.control import Transaction
+from tidemill.bus.consumer import browser
+from tidemill.bus.control import Meta, Transaction
+from tidemill.bus.tail import Lookup
+from tidemill.errors import Transient
 from tidemill.events.governance import ApprovalRequested, AuditAppended
+from tidemill.settings import Settings
 from tidemill.spec import Bundle
 from tidemill.trust import audit
 from tidemill.trust.keys import KeyRing
@@ -41,6 +45,18 @@ MIGRATIONS = (
         WHERE (champions.model, champions.version) = (proposals.model, proposals.version);
     ALTER TABLE champions DROP CONSTRAINT champions_pkey, ADD PRIMARY KEY (stream, model);
     """,
+    """
+    ALTER TABLE proposals ADD COLUMN measured integer, ADD COLUMN answered boolean NOT NULL DEFAULT false;
+    UPDATE proposals SET answered = true FROM champions NATURAL JOIN proposals AS served
+        WHERE (proposals.stream, proposals.model) = (served.stream, served.model) AND proposals.rollout <= served.rollout;
+    """,
+    """
+    CREATE TABLE authors (stream text, digest text, author text NOT NULL, PRIMARY KEY (stream, digest));
+    INSERT INTO authors SELECT fact ->> 'subject', detail ->> 'digest', detail ->> 'author'
+        FROM audit, LATERAL (SELECT (fact ->> 'detail')::jsonb AS detail) AS told WHERE fact ->> 'kind' = 'spec-applied'
+        ORDER BY number ON CONFLICT DO NOTHING;
+    ALTER TABLE proposals ADD COLUMN spec_author text NOT NULL DEFAULT '';
+    """,
 )
 
 
@@ -50,8 +66,9 @@ class SpecTable:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
 
-    def put(self, stream: str, author: str, content: str) -> None:
-        """Keep the newest spec of a stream."""
+    def put(self, stream: str, digest: str, author: str, content: str) -> None:
+        """Keep the newest spec of a stream, and who was the first to apply each."""
+        self._tx.execute("INSERT INTO authors VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", (stream, digest, author))
         self._tx.execute(
             "INSERT INTO specs VALUES (%s, %s, %s)"
             " ON CONFLICT (stream) DO UPDATE SET author = excluded.author, content = excluded.content",
@@ -63,11 +80,16 @@ class SpecTable:
         row = self._tx.execute("SELECT author, content FROM specs WHERE stream = %s", (stream,)).fetchone()
         return (row[0], Bundle.from_json(row[1])) if row else None
 
+    def author(self, stream: str, digest: str) -> str | None:
+        """Who was the first to apply the spec of this digest."""
+        row = self._tx.execute("SELECT author FROM authors WHERE (stream, digest) = (%s, %s)", (stream, digest)).fetchone()
+        return str(row[0]) if row else None
+
 
 class ProposalTable:
     """`ports.Proposals` in PostgreSQL."""
 
-    _QUERY = "SELECT request, state, envelopes, reason FROM proposals WHERE "
+    _QUERY = "SELECT request, state, envelopes, reason, measured, spec_author FROM proposals WHERE "
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
@@ -88,8 +110,9 @@ class ProposalTable:
         """Keep a request as it is now."""
         request = proposal.request
         self._tx.execute(
-            "INSERT INTO proposals (approval, stream, model, version, rollout, state, reason, request, envelopes)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (approval) DO UPDATE"
+            "INSERT INTO proposals"
+            " (approval, stream, model, version, rollout, state, reason, request, envelopes, measured, spec_author)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (approval) DO UPDATE"
             " SET state = excluded.state, reason = excluded.reason, envelopes = excluded.envelopes",
             (
                 request.approval,
@@ -101,6 +124,8 @@ class ProposalTable:
                 proposal.reason,
                 request.model_dump_json(),
                 json.dumps(proposal.envelopes),
+                proposal.measured,
+                proposal.spec_author,
             ),
         )
 
@@ -109,6 +134,21 @@ class ProposalTable:
         query = "SELECT coalesce(max(rollout), 0) + 1 FROM proposals WHERE stream = %s AND model = %s"
         row = self._tx.execute(query, (stream, model)).fetchone()
         return int(row[0]) if row else 1
+
+    def ordered(self, stream: str, model: str) -> Proposal | None:
+        """The newest approved one whose order has had no answer."""
+        return self._one(
+            "stream = %s AND model = %s AND state = 'approved' AND NOT answered ORDER BY rollout DESC LIMIT 1", stream, model
+        )
+
+    def answered(self, approval: str) -> None:
+        """Its order has had its answer."""
+        self._tx.execute("UPDATE proposals SET answered = true WHERE approval = %s", (approval,))
+
+    def answered_up_to(self, stream: str, model: str, rollout: int) -> None:
+        """The orders up to this number have had their answer."""
+        query = "UPDATE proposals SET answered = true WHERE stream = %s AND model = %s AND rollout <= %s"
+        self._tx.execute(query, (stream, model, rollout))
 
     def _one(self, where: str, *parameters: object) -> Proposal | None:
         row = self._tx.execute(self._QUERY + where, parameters).fetchone()
@@ -149,11 +189,30 @@ class AuditTable:
         return entry
 
 
-def ports_with(keys: KeyRing) -> Callable[[Transaction], Ports]:
+class Arrivals:
+    """`ports.Arrivals`, read from the record's place on the broker: few decisions need it."""
+
+    def __init__(self, settings: Settings, meta: Meta) -> None:
+        self._settings, self._meta = settings, meta
+
+    def taken(self) -> int:
+        """The time that the broker gave the record; raises Transient."""
+        meta, lookup = self._meta, Lookup(browser(self._settings, "governance-arrivals"))
+        try:
+            record = lookup.record(meta.topic, meta.partition, meta.offset)
+        finally:
+            lookup.close()
+        if record is None:
+            raise Transient(f"{meta.topic}[{meta.partition}] does not show its record {meta.offset} again")
+        return record.timestamp()[1] * 1000
+
+
+def ports_with(keys: KeyRing, settings: Settings) -> Callable[[Transaction], Ports]:
     """The handlers' ports, with the pinned keys, as a function of a transaction."""
 
     def ports(tx: Transaction) -> Ports:
-        return Ports(tx.meta, SpecTable(tx), ProposalTable(tx), ChampionTable(tx), AuditTable(tx), keys)
+        arrivals = Arrivals(settings, tx.meta)
+        return Ports(tx.meta, SpecTable(tx), ProposalTable(tx), ChampionTable(tx), AuditTable(tx), arrivals, keys)
 
     return ports
 
@@ -174,9 +233,9 @@ class Desk:
         ]
 
 
-def _proposal(request: dict[str, Any], state: Any, envelopes: list[list[str]], reason: str) -> Proposal:
+def _proposal(request: dict[str, Any], state: Any, envelopes: list[list[str]], *further: Any) -> Proposal:
     signed = tuple((name, text) for name, text in envelopes)
-    return Proposal(ApprovalRequested.model_validate(request), state, signed, reason)
+    return Proposal(ApprovalRequested.model_validate(request), state, signed, *further)
 
 
 def _names(envelopes: list[list[str]]) -> list[str]:

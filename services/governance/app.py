@@ -6,7 +6,7 @@ from services.governance import handlers
 from services.governance.adapters import MIGRATIONS, ports_with
 from services.governance.api import router
 from tidemill.bus.control import ControlService, run
-from tidemill.events import governance, registry, spec
+from tidemill.events import governance, ingest, registry, spec
 from tidemill.settings import Settings
 from tidemill.trust.keys import KeyRing
 
@@ -20,8 +20,9 @@ def build(settings: Settings) -> ControlService:
             registry.VersionRegistered: handlers.on_version_registered,
             registry.AliasChanged: handlers.on_alias_changed,
             governance.DecisionSubmitted: handlers.on_decision_submitted,
+            ingest.SwitchRefused: handlers.on_switch_refused,
         },
-        ports=ports_with(KeyRing.load(settings.trust_dir)),
+        ports=ports_with(KeyRing.load(settings.trust_dir), settings),
         timers={handlers.DEADLINE: handlers.on_deadline},
         migrations=MIGRATIONS,
         http=router,

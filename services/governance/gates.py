@@ -11,15 +11,26 @@ from tidemill.spec.model import Gate
 
 
 def evaluate(gates: Mapping[str, Gate], version: VersionRegistered, serving: int | None) -> list[GateResult]:
-    """Each gate's verdict about the version's figures on its test rows. `serving` is the champion by now."""
+    """Each gate's verdict about the version's figures on its test rows. `serving` is the champion by now, or who is about to be."""
     return [_evaluate(name, gate, version, serving) for name, gate in gates.items()]
+
+
+def measured(gates: Mapping[str, Gate], version: VersionRegistered) -> int | None:
+    """The champion that the version had to beat, 0 where there was none; None where no gate asks for it."""
+    return (version.champion_version or 0) if any(gate.bound == "champion" for gate in gates.values()) else None
+
+
+def overtaken(beaten: int | None, serving: int | None) -> str:
+    """Why figures against the champion `beaten` count no more, now that `serving` has been approved; empty where they do."""
+    if beaten is None or serving is None or serving <= beaten:
+        return ""
+    return f"version {serving} was approved since; the next run will be measured against it"
 
 
 def _evaluate(name: str, gate: Gate, version: VersionRegistered, serving: int | None) -> GateResult:
     value = version.metrics.get(gate.metric)
     bound, whose = _bound(gate, version)
-    if gate.bound == "champion" and serving is not None and serving > (version.champion_version or 0):
-        message = f"version {serving} has come to serve since; the next run will be measured against it"
+    if gate.bound == "champion" and (message := overtaken(version.champion_version or 0, serving)):
         return GateResult(name=name, passed=False, value=value, bound=None, message=message)
     if gate.bound == "champion" and version.champion_version is None:
         return GateResult(name=name, passed=True, value=value, bound=None, message="no champion yet, so there is nothing to beat")

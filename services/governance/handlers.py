@@ -5,26 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from services.governance.gates import evaluate
+from services.governance.gates import evaluate, measured, overtaken
 from services.governance.model import Proposal, Verdict, decided, ordered, requested
 from services.governance.ports import Ports
 from tidemill.bus.control import Due, Parked, Saying, Timer
 from tidemill.errors import Refused, Rejected
 from tidemill.events.governance import DecisionSubmitted, GateFailed, GateResult
 from tidemill.events.identity import event_id
+from tidemill.events.ingest import SwitchRefused
 from tidemill.events.registry import AliasChanged, VersionRegistered
 from tidemill.events.spec import Applied
+from tidemill.spec import Bundle
 from tidemill.spec.model import ModelSpec
 from tidemill.trust.decision import Verified, agreed, verify_one
 from tidemill.trust.statement import Decision, Statement
 
 DEADLINE = "deadline"
+LATE, GRACE = 5_000_000, 20_000_000
+"""us: a deadline that comes so late was missed; so long it then waits, more than a service needs to hear what has been said meanwhile."""
 PROMOTE = "promote"
 
 
 def on_applied(event: Applied, ports: Ports) -> Sequence[Saying]:
     """Remember the stream's policies and who wrote them: nobody approves what they wrote themselves."""
-    ports.specs.put(event.stream, event.author, event.content)
+    bundle = Bundle.applied(event.stream, event.content)  # read at once: what cannot be read must not meet a later version
+    ports.specs.put(event.stream, bundle.digest, event.author, event.content)
     return [ports.audit.append("spec-applied", event.stream, {"digest": event.digest, "author": event.author})]
 
 
@@ -32,6 +37,18 @@ def on_alias_changed(event: AliasChanged, ports: Ports) -> Sequence[Saying]:
     """Remember who serves, to name it as the fallback of the next order."""
     if event.alias == "champion":
         ports.champions.set(event.stream, event.model, event.version)
+        ports.proposals.answered_up_to(event.stream, event.model, event.rollout)
+    return []
+
+
+def on_switch_refused(event: SwitchRefused, ports: Ports) -> Sequence[Saying]:
+    """An approved version will not come to serve after all.
+
+    The refusal of a forged copy of its order looks alike. It is believed: whoever comes next is judged again when approved.
+    """
+    proposal = ports.proposals.get(event.approval)
+    if proposal is not None and proposal.state == "approved" and proposal.order == event.order:
+        ports.proposals.answered(event.approval)
     return []
 
 
@@ -43,11 +60,16 @@ def on_version_registered(event: VersionRegistered, ports: Ports) -> Sequence[Sa
     if ports.proposals.of_version(event.stream, event.model, event.version) is not None:
         return []
     author, bundle = spec
+    wrote = ports.specs.author(event.stream, event.spec_digest)
+    if wrote is None and event.spec_digest == bundle.digest:  # it was kept under the digest that an earlier release made of it
+        wrote = author
+    if wrote is None:
+        raise Parked(f"the spec {event.spec_digest} of {event.stream}", after=Applied)
     policy = bundle.models[event.model]
-    gates = evaluate(policy.gates, event, ports.champions.get(event.stream, event.model))
+    gates = evaluate(policy.gates, event, _serving(event.stream, event.model, ports))
     if not all(gate.passed for gate in gates):
         return _refuse(event, gates, ports)
-    return [*_supersede(event, ports), *_propose(event, gates, author, policy, ports)]
+    return [*_supersede(event, ports), *_propose(event, gates, (author, wrote), policy, ports)]
 
 
 def on_decision_submitted(event: DecisionSubmitted, ports: Ports) -> Sequence[Saying]:
@@ -57,6 +79,9 @@ def on_decision_submitted(event: DecisionSubmitted, ports: Ports) -> Sequence[Sa
         raise Rejected("unknown-approval", f"there is no approval request {event.approval!r}; see `tidemill approvals list`")
     if proposal.state != "open":
         raise Rejected("approval-closed", f"request {event.approval} is {proposal.state} already")
+    deadline = proposal.request.deadline
+    if ports.meta.now > deadline and ports.arrivals.taken() > deadline:  # what came in time counts, though governance was away
+        raise Rejected("too-late", f"decision about {event.approval}: it came after the request's deadline")
     approver, said = _verified(event, proposal, ports)
     reason = said.predicate.reason
     if event.verdict == "reject":
@@ -74,10 +99,15 @@ def on_decision_submitted(event: DecisionSubmitted, ports: Ports) -> Sequence[Sa
 
 
 def on_deadline(due: Due, ports: Ports) -> Sequence[Saying]:
-    """People's time is over: a request that is still open lapses."""
+    """People's time is over: a request that is still open lapses.
+
+    Where governance was away at that moment, what people said in time may not have been heard yet, and is waited for.
+    """
     proposal = ports.proposals.get(due.subject)
     if proposal is None or proposal.state != "open":
         return []
+    if not due.payload and ports.meta.now > due.at + LATE:
+        return [Timer(DEADLINE, due.subject, ports.meta.now + GRACE, "again")]
     return _close(proposal, "lapsed", [], "nobody decided before the deadline", [], ports)
 
 
@@ -87,13 +117,22 @@ def _refuse(event: VersionRegistered, gates: list[GateResult], ports: Ports) -> 
     return [GateFailed(stream=event.stream, model=event.model, version=event.version, run=event.run, gates=gates), link]
 
 
+def _serving(stream: str, model: str, ports: Ports) -> int | None:
+    """The version that serves, or that was approved and is about to."""
+    coming = ports.proposals.ordered(stream, model)
+    return coming.request.version if coming else ports.champions.get(stream, model)
+
+
 def _supersede(event: VersionRegistered, ports: Ports) -> Sequence[Saying]:
     """At most one request of a model is open: people should not have to weigh a version that is already outdated."""
     older = ports.proposals.open_of(event.stream, event.model)
     return _close(older, "lapsed", [], f"superseded by version {event.version}", [], ports) if older else []
 
 
-def _propose(event: VersionRegistered, gates: list[GateResult], author: str, policy: ModelSpec, ports: Ports) -> list[Saying]:
+def _propose(
+    event: VersionRegistered, gates: list[GateResult], authors: tuple[str, str], policy: ModelSpec, ports: Ports
+) -> list[Saying]:
+    """`authors`: of the newest spec, and of the one that the version was trained under."""
     approval = event_id(ports.meta.id, "approval", f"{event.model}/{event.version}")
     decision = Decision(
         stream=event.stream,
@@ -106,11 +145,11 @@ def _propose(event: VersionRegistered, gates: list[GateResult], author: str, pol
         approval=approval,
         run=event.run,
         requester=event.requester,
-        author=author,
+        author=authors[0],
         expires=ports.meta.now + 2 * policy.approval.deadline,
     )
     request = requested(decision, event.artifact, policy.approval, gates, ports.meta.now)
-    ports.proposals.put(Proposal(request))
+    ports.proposals.put(Proposal(request, measured=measured(policy.gates, event), spec_author=authors[1]))
     link = ports.audit.append(
         "approval-requested", approval, {"version": f"{event.model}/{event.version}", "statement": request.statement}
     )
@@ -145,10 +184,12 @@ def _standing(proposal: Proposal, ports: Ports) -> tuple[Proposal, dict[str, Sta
 
 
 def _approve(proposal: Proposal, verified: Verified, reason: str, ports: Ports) -> list[Saying]:
+    """Order the version, unless another has come to serve since its figures were measured."""
     envelopes = [text for _, text in proposal.envelopes]
     request = proposal.request
-    fallback = ports.champions.get(request.stream, request.model)
-    order = ordered(proposal, event_id(request.approval, "order", request.model), fallback, verified.expires)
+    if late := overtaken(proposal.measured, _serving(request.stream, request.model, ports)):
+        return _close(proposal, "lapsed", [], late, [], ports)
+    order = ordered(proposal, ports.champions.get(request.stream, request.model), verified.expires)
     said = _close(proposal, "approved", list(verified.approvers), reason, envelopes, ports)
     detail = {"approval": request.approval, "version": f"{request.model}/{request.version}", "rollout": request.rollout}
     return [*said, order, ports.audit.append("rollout-ordered", order.order, detail)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tidemill.events.governance import ApprovalDecided, ApprovalRequested, GateResult, RolloutOrdered
+from tidemill.events.identity import event_id
 from tidemill.spec.model import Approval
 from tidemill.trust.decision import Policy, Subject
 from tidemill.trust.statement import Decision, Statement, parse
@@ -23,6 +24,11 @@ class Proposal:
     state: State = "open"
     envelopes: tuple[tuple[str, str], ...] = ()
     reason: str = ""
+    measured: int | None = None
+    """The champion that the version had to beat, 0 where there was none; None where no gate asks for it."""
+
+    spec_author: str = ""
+    """Who wrote the spec under which the version was trained; the request names who wrote the newest."""
 
     @property
     def subject(self) -> Subject:
@@ -33,12 +39,17 @@ class Proposal:
     def policy(self) -> Policy:
         """Whose decision counts."""
         request = self.request
-        return Policy(request.group, request.required, frozenset({request.author, request.requester}))
+        return Policy(request.group, request.required, frozenset({request.author, request.requester, self.spec_author}))
 
     def asked(self, said: Statement) -> bool:
         """Whether a statement is the one that was asked for, but for verdict and reason: its requester, author and expiry too."""
         verdict, reason = said.predicate.verdict, said.predicate.reason
         return parse(self.request.statement.encode()).decided(verdict, reason) == said
+
+    @property
+    def order(self) -> str:
+        """The id of the order that its approval leads to."""
+        return event_id(self.request.approval, "order", self.request.model)
 
     @property
     def complete(self) -> bool:
@@ -101,11 +112,11 @@ def decided(
     )
 
 
-def ordered(proposal: Proposal, order: str, fallback: int | None, expires: int) -> RolloutOrdered:
+def ordered(proposal: Proposal, fallback: int | None, expires: int) -> RolloutOrdered:
     """The order that an approved request leads to. `fallback` is the version that serves until then."""
     request = proposal.request
     return RolloutOrdered(
-        order=order,
+        order=proposal.order,
         stream=request.stream,
         model=request.model,
         version=request.version,

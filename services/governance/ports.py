@@ -15,8 +15,11 @@ from tidemill.trust.keys import KeyRing
 class Specs(Protocol):
     """The newest spec of each stream, and who wrote it."""
 
-    def put(self, stream: str, author: str, content: str) -> None: ...
+    def put(self, stream: str, digest: str, author: str, content: str) -> None: ...
     def get(self, stream: str) -> tuple[str, Bundle] | None: ...
+
+    def author(self, stream: str, digest: str) -> str | None:
+        """Who was the first to apply the spec of this digest, newest or not."""
 
 
 class Proposals(Protocol):
@@ -28,12 +31,27 @@ class Proposals(Protocol):
     def put(self, proposal: Proposal) -> None: ...
     def next_rollout(self, stream: str, model: str) -> int: ...
 
+    def ordered(self, stream: str, model: str) -> Proposal | None:
+        """The newest approved one whose order has had no answer yet: its version is about to serve."""
+
+    def answered(self, approval: str) -> None:
+        """Its order has had its answer."""
+
+    def answered_up_to(self, stream: str, model: str, rollout: int) -> None:
+        """The orders of the model up to this number have had their answer: later ones alone can follow."""
+
 
 class Champions(Protocol):
     """Which version serves, as the registry says."""
 
     def get(self, stream: str, model: str) -> int | None: ...
     def set(self, stream: str, model: str, version: int | None) -> None: ...
+
+
+class Arrivals(Protocol):
+    """When the broker took what is at hand, us of its own clock: when its sender said it is the sender's word alone."""
+
+    def taken(self) -> int: ...
 
 
 class Audit(Protocol):
@@ -51,4 +69,5 @@ class Ports:
     proposals: Proposals
     champions: Champions
     audit: Audit
+    arrivals: Arrivals
     keys: KeyRing

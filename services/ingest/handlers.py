@@ -50,6 +50,8 @@ class Rollouts:
     """By the order's content: the partitions whose workers are ready."""
     declined: dict[str, str] = field(default_factory=dict)
     """By the order's content: why serving will not load it."""
+    verdicts: dict[str, list[governance.ApprovalDecided]] = field(default_factory=dict)
+    """By approval, in the order in which they came."""
     checked: dict[tuple[str, str], Verified | str] = field(default_factory=dict)
     """By the order's content and spec digest, the decision or why it does not hold: signatures are verified once."""
     _open: dict[int, dict[str, Order]] = field(default_factory=dict)
@@ -91,6 +93,13 @@ class Ready:
 def on_rollout_ordered(order: Order, rollouts: Rollouts) -> None:
     """Keep the order until each shard's log has it or refuses it."""
     rollouts.add(order)
+
+
+def on_approval_decided(event: governance.ApprovalDecided, rollouts: Rollouts) -> None:
+    """Keep what became of the request: no signature makes an order of one that was rejected, or that has lapsed."""
+    heard = rollouts.verdicts.setdefault(event.approval, [])
+    if event not in heard:
+        heard.append(event)
 
 
 def on_model_prepared(event: serving.ModelPrepared, rollouts: Rollouts) -> None:
@@ -151,11 +160,24 @@ def _judge(order: Order, rollouts: Rollouts, state: State, judges: Judges, parti
         return checked
     if now > checked.expires:
         return "expired"
+    if closed := _closed(said, rollouts):
+        return closed
     if order.content in rollouts.declined:
         return f"serving: {rollouts.declined[order.content]}"
     if rollouts.prepared.get(order.content, set()) >= set(range(partitions)):
         return Switch(_switched(said, checked))
     return ""
+
+
+def _closed(said: governance.RolloutOrdered, rollouts: Rollouts) -> str:
+    """`rejected` or `lapsed`, where the order's request came to that.
+
+    The first verdict counts; one that claims an approval by other envelopes than the order's own, which were verified, is none of it.
+    """
+    verdicts = rollouts.verdicts.get(said.approval, ())
+    counts = (one.verdict for one in verdicts if one.verdict != "approved" or one.envelopes == said.envelopes)
+    first = next(counts, "approved")
+    return "" if first == "approved" else first
 
 
 def _checked(order: Order, rollouts: Rollouts, bundle: Bundle | None, judges: Judges) -> Verified | str:

@@ -19,7 +19,8 @@ SELF = "training"
 
 
 def on_applied(event: Applied, ports: Ports) -> Sequence[Saying]:
-    """Remember the stream's policies."""
+    """Remember the stream's policies. Read at once: what cannot be read must not meet a later window."""
+    Bundle.applied(event.stream, event.content)
     ports.specs.put(event.stream, event.content)
     return []
 

@@ -1,11 +1,11 @@
-"""The whole stack, and decisions written straight to its topics: none that is forged, replayed, expired or self-signed moves anything."""
+"""The whole stack, and decisions written straight to its topics: none that is forged, replayed, expired, overdue or self-signed moves anything."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,6 +61,9 @@ ATTACKS = (
     Attack("signed by the author", AUTHOR, "self-signed"),
     Attack("signed by the author, who denies it", AUTHOR, "self-signed", lies={"author": "x"}),
 )
+
+OVERDUE = (Attack("lapsed", APPROVER, "lapsed"), Attack("rejected", APPROVER, "rejected"))
+"""Signed well, but after the request had come to this."""
 
 
 @dataclass
@@ -154,9 +157,18 @@ def first_version(site: Site, session: Session) -> int:
     return sent.events["departures"]
 
 
-def decide(site: Site, approval: str) -> None:
-    key = site.home / "private" / f"{APPROVER}.pem"
-    site.tidemill("approvals", "approve", approval, "--as", APPROVER, "--key", str(key), "--reason", "looks right")
+def decide(site: Site, approval: str, verb: str = "approve", name: str = APPROVER) -> None:
+    key = site.home / "private" / f"{name}.pem"
+    site.tidemill("approvals", verb, approval, "--as", name, "--key", str(key), "--reason", "I have looked at it")
+
+
+def asked_again(scene: Scene, version: int) -> ApprovalRequested:
+    """The request about a version that somebody without a key has asked for."""
+    scene.site.tidemill("retrain", MODEL, "--as", STRANGER, "--reason", "newer aircraft")
+    (asked,) = until(
+        lambda: said(scene.settings, ApprovalRequested, version=version), f"that people are asked about version {version}"
+    )
+    return asked
 
 
 def served(settings: Settings, model: str) -> list[int]:
@@ -209,6 +221,28 @@ def test_then_a_decision_that_holds_is_followed_and_the_chain_remembers_only_tho
     links = [json.loads(line) for line in chain.read_text().splitlines()]
     signers = [json.loads(link["detail"])["approver"] for link in links if link["kind"] == "decision-signed"]
     assert signers == [APPROVER, APPROVER]
+
+
+def test_a_good_signature_makes_no_switch_of_a_request_that_lapsed_or_was_rejected(scene: Scene) -> None:
+    settings, lapsed = scene.settings, asked_again(scene, 3)
+    scene.feed(14)
+    rejected = asked_again(scene, 4)  # which takes the other's place
+    decide(scene.site, rejected.approval, "reject", REQUESTER)
+    verdicts = {one.approval: one.verdict for one in said(settings, ApprovalDecided)}
+    assert (verdicts[lapsed.approval], verdicts[rejected.approval]) == ("lapsed", "rejected")
+    with Publisher(settings, "attacker") as publisher:
+        for attack, asked in zip(OVERDUE, (lapsed, rejected), strict=True):
+            *_, order = replace(scene, asked=asked).events(attack)
+            publisher.publish(prepared(order, 0))
+            publisher.publish(order)
+    names = {one.name for one in OVERDUE}
+    refusals = until(
+        lambda: len(found := [one for one in said(settings, SwitchRefused) if one.order in names]) == len(names) and found,
+        "the refusals",
+    )
+    assert {refused.order: refused.reason for refused in refusals} == {one.name: one.answer for one in OVERDUE}
+    scene.feed(15)
+    assert (switches(settings), served(settings, MODEL)) == (2, [0, 1, 2])
 
 
 def test_a_switch_forged_in_the_log_itself_is_ignored_counted_and_told(scene: Scene) -> None:

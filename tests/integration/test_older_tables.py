@@ -96,6 +96,31 @@ def test_governances_requests_and_champions_belong_to_their_stream(database: Dat
         database.execute(query + " VALUES ('z', 't', 'm', 2, 2, 'open', '', '{}', '[]')")
 
 
+def test_an_approved_version_that_came_to_serve_earlier_is_not_waited_for(database: Database) -> None:
+    journal.migrate(database, governance.MIGRATIONS[:2])
+    for version in (1, 2, 3):
+        database.execute(
+            "INSERT INTO proposals (approval, stream, model, version, rollout, state, reason, request, envelopes)"
+            " VALUES (%s, 's', 'm', %s, %s, 'approved', '', '{}', '[]')",
+            (f"p{version}", version, version),
+        )
+    database.execute("INSERT INTO champions (stream, model, version) VALUES ('s', 'm', 2)")
+    journal.migrate(database, governance.MIGRATIONS)
+    found = database.execute("SELECT approval FROM proposals WHERE NOT answered").fetchall()
+    assert found == [("p3",)]
+
+
+def test_who_wrote_each_spec_is_known_from_the_audit_chain(database: Database) -> None:
+    journal.migrate(database, governance.MIGRATIONS[:3])
+    for number, (author, digest) in enumerate((("ann", "d1"), ("bob", "d2"), ("bob", "d1"))):
+        fact = {"kind": "spec-applied", "subject": "s", "detail": json.dumps({"digest": digest, "author": author})}
+        database.execute("INSERT INTO audit VALUES (%s, %s)", (number, json.dumps(fact)))
+    database.execute("INSERT INTO audit VALUES (3, %s)", (json.dumps({"kind": "gate-failed", "subject": "m/1", "detail": "{}"}),))
+    journal.migrate(database, governance.MIGRATIONS)
+    specs = governance.SpecTable(Transaction(database, Meta("", 0, 0)))
+    assert [specs.author("s", digest) for digest in ("d1", "d2", "d3")] == ["ann", "bob", None]
+
+
 def test_an_open_run_ends_where_its_first_attempt_from_now_on_finds_it(database: Database) -> None:
     journal.migrate(database, training.MIGRATIONS[:1])
     database.execute(

@@ -24,6 +24,7 @@ from services.registry import adapters as registry_tables
 from tests.conftest import Stack
 from tests.integration.control.begin import begin_here
 from tests.waiting import until
+from tidemill.bus.control import Meta
 from tidemill.bus.control_client import Publisher, read_all
 from tidemill.events.base import Event
 from tidemill.events.governance import (
@@ -50,7 +51,7 @@ MODEL, HASTY = "late-arrival", "hasty"
 HOUR = 3_600_000_000
 HEARD: dict[str, tuple[Sequence[type[Event]], Sequence[str]]] = {
     "registry": ((RunCompleted, ApprovalRequested, ApprovalDecided, SwitchAppended, SwitchRefused), registry_tables.MIGRATIONS),
-    "governance": ((Applied, VersionRegistered, AliasChanged, DecisionSubmitted), governance_tables.MIGRATIONS),
+    "governance": ((Applied, VersionRegistered, AliasChanged, DecisionSubmitted, SwitchRefused), governance_tables.MIGRATIONS),
 }
 E = TypeVar("E", bound=Event)
 
@@ -98,7 +99,7 @@ class Office:
         return RunCompleted(
             run=str(uuid.uuid4()), stream=self.stream, model=model, cause_kind="manual", cause_id="c", requester="training",
             artifact="sha256:" + uuid.uuid4().hex * 2, report="sha256:" + "b" * 64, dataset="sha256:" + "d" * 64, code_digest="sha256:c",
-            spec_digest="sha256:e", seed=7, parameters={"eta": "0.1"}, rows=1_000, from_position=3, to_position=900,
+            spec_digest=spec(self.stream).digest, seed=7, parameters={"eta": "0.1"}, rows=1_000, from_position=3, to_position=900,
             metrics={"log_loss": log_loss, "auc": 0.8, "calibration_error": 0.01}, baseline={"log_loss": 0.35},
             champion={"log_loss": 0.35} if champion else {}, champion_version=champion, effective_at=at, seconds=1.0,
         )  # fmt: skip
@@ -300,6 +301,14 @@ def test_a_request_lapses_at_its_deadline(office: Office) -> None:
     assert [(one.alias, one.version) for one in moves] == [("candidate", asked.version), ("candidate", None)]
     late = office.decide("approve", asked.approval, "--reason", "fine")
     assert (late.returncode, "lapsed already" in late.stderr) == (1, True)
+
+
+def test_when_a_decision_came_is_asked_of_the_broker(office: Office) -> None:
+    asked = office.requested(champion=office.aliases().get("champion"))
+    office.decide("reject", asked.approval, "--reason", "odd weather")
+    heard = read_all(office.settings, [DecisionSubmitted])[-1]
+    meta = Meta("", 0, 0, topic=heard.topic, partition=heard.partition, offset=heard.offset)
+    assert governance_tables.Arrivals(office.settings, meta).taken() == heard.at
 
 
 def test_a_version_that_fails_a_gate_is_never_asked_about(office: Office) -> None:

@@ -14,7 +14,7 @@ import typer
 
 from tidemill.bus.control_client import Publisher, read_all
 from tidemill.cli.options import AsOutput, DataDir, Output, connected
-from tidemill.errors import Refused
+from tidemill.errors import Refused, Rejected
 from tidemill.events import features as facts
 from tidemill.events import feed, log, predictions, progress, topics
 from tidemill.events.base import Event
@@ -100,8 +100,8 @@ def _newest(stream: str, settings: Settings) -> tuple[Bundle | None, str]:
     found = [heard for heard in read_all(settings, [Applied]) if isinstance(heard.event, Applied) and heard.event.stream == stream]
     for heard in reversed(found):
         try:
-            return Bundle.from_json(heard.event.content), heard.envelope.id  # type: ignore[attr-defined]
-        except ValueError:
+            return Bundle.applied(stream, heard.event.content), heard.envelope.id  # type: ignore[attr-defined]
+        except Rejected:
             continue  # nobody could read it: the one before is in force
     return None, ""
 

@@ -153,6 +153,8 @@ def _outcome(settings: Settings, follower: Follower, approval: str, name: str, p
     while time.monotonic() < until:
         for heard in follower.poll(0.2):
             if isinstance(heard.event, ApprovalDecided) and heard.event.approval == approval:
+                if heard.event.verdict == "lapsed":
+                    raise Refused("lapsed", f"request {approval} has lapsed: {heard.event.reason}")
                 return f"{heard.event.verdict} by {', '.join(heard.event.approvers)}"
             if isinstance(heard.event, DeadLetter) and approval in heard.event.message:
                 raise Refused(heard.event.reason, heard.event.message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
@@ -70,7 +71,8 @@ class Session:
             while not follower.caught_up:
                 for heard in follower.poll(1.0):
                     if isinstance(heard.event, Applied) and heard.event.stream == self.stream:
-                        newest = Bundle.from_json(heard.event.content)
+                        with suppress(Rejected):  # nobody could read it: the one before is in force
+                            newest = Bundle.applied(self.stream, heard.event.content)
         if newest is None or newest.digest != self.bundle.digest:
             raise Refused(
                 "not-applied", f"the spec of {self.stream} is not applied as it is in this folder; run `tidemill apply` first"

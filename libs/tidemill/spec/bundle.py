@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from tidemill.code import mark
+from tidemill.errors import Rejected
 from tidemill.spec.columns import Column, columns_of
 from tidemill.spec.model import ModelSpec
 from tidemill.spec.stream import StreamSpec
@@ -37,6 +38,17 @@ class Bundle(BaseModel):
     def from_json(cls, text: str) -> Bundle:
         """The bundle of `to_json`; raises ValueError."""
         return cls.model_validate_json(text)
+
+    @classmethod
+    def applied(cls, stream: str, text: str) -> Bundle:
+        """The bundle that a `spec.applied` brings for a stream; Rejected where it cannot be read, or is another stream's."""
+        try:
+            bundle = cls.from_json(text)
+        except ValueError as error:  # of a newer version, or forged
+            raise Rejected("bad-spec", f"the spec of {stream} cannot be read, the one before stays: {str(error)[:500]}") from error
+        if bundle.stream.stream != stream:
+            raise Rejected("bad-spec", f"what was applied for {stream} is a spec of {bundle.stream.stream!r}; the one before stays")
+        return bundle
 
     @cached_property
     def digest(self) -> str:

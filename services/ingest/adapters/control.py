@@ -10,6 +10,7 @@ from services.ingest import handlers
 from services.ingest.adapters.following import Following
 from services.ingest.handlers import Order, Rollouts
 from tidemill.bus.control_client import Follower, Heard
+from tidemill.errors import Rejected
 from tidemill.events import governance, serving, spec
 from tidemill.events.schema_registry import Registry
 from tidemill.spec import Bundle
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_KINDS = (spec.Applied, governance.RolloutOrdered, serving.ModelPrepared, serving.ModelRefused)
+_KINDS = (spec.Applied, governance.ApprovalDecided, governance.RolloutOrdered, serving.ModelPrepared, serving.ModelRefused)
 
 
 class Catalogue:
-    """What the control plane has said: the newest spec of each stream and its rollout orders. Safe for threads."""
+    """What the control plane has said: the newest spec of each stream, its rollout orders and people's verdicts. Safe for threads."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -54,6 +55,8 @@ class Catalogue:
             elif isinstance(event, governance.RolloutOrdered):
                 order = Order(event, heard.envelope.id, heard.envelope.traceparent, self.caught_up.is_set())
                 handlers.on_rollout_ordered(order, self.rollouts(event.stream))
+            elif isinstance(event, governance.ApprovalDecided):
+                handlers.on_approval_decided(event, self.rollouts(event.stream))
             elif isinstance(event, serving.ModelPrepared):
                 handlers.on_model_prepared(event, self.rollouts(event.stream))
             elif isinstance(event, serving.ModelRefused):
@@ -61,12 +64,9 @@ class Catalogue:
 
     def _apply(self, event: spec.Applied) -> None:
         try:
-            bundle = Bundle.from_json(event.content)
-        except ValueError as error:  # of a newer version, or forged: the stream keeps its spec
-            logger.error("spec not understood", extra={"stream": event.stream, "digest": event.digest, "error": str(error)[:500]})
-            return
-        if bundle.stream.stream == event.stream:
-            self._bundles[event.stream] = bundle
+            self._bundles[event.stream] = Bundle.applied(event.stream, event.content)
+        except Rejected as error:
+            logger.error("spec not adopted", extra={"stream": event.stream, "digest": event.digest, "error": error.message})
 
 
 class Listener(Following):

@@ -34,6 +34,8 @@ F64 = npt.NDArray[np.float64]
 
 LEAST_ROWS = 100
 """Fewer training rows would give a model that nobody should be asked about."""
+LEAST_TESTED, LEAST_OF_A_CLASS = 100, 10
+"""Of fewer test rows, in all or of one class, the figures are chance: a gate would pass or fail by luck."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,12 @@ def _split(dataset: Dataset, model: ModelSpec) -> Split:
         )
     if not trees.both_classes(train) or not trees.both_classes(test):
         raise RunFailed("one-class", "the training rows or the test rows are all of one class")
+    positives = np.count_nonzero(test)
+    if len(test) < LEAST_TESTED or min(positives, len(test) - positives) < LEAST_OF_A_CLASS:
+        raise RunFailed(
+            "too-few-rows",
+            f"{positives} of {len(test)} test rows are positive; at least {LEAST_TESTED} rows are needed, {LEAST_OF_A_CLASS} of each class",
+        )
     return parts
 
 

@@ -26,6 +26,7 @@ from tidemill.events.governance import (
     GateFailed,
     RolloutOrdered,
 )
+from tidemill.events.ingest import SwitchRefused
 from tidemill.events.registry import AliasChanged, VersionRegistered
 from tidemill.events.spec import Applied
 from tidemill.spec import Bundle, load
@@ -33,6 +34,7 @@ from tidemill.trust import audit, dsse, keys
 from tidemill.trust.statement import parse
 
 FLIGHTS = Path(__file__).parents[3] / "usecases" / "flights"
+BUNDLE = load(FLIGHTS)
 HOUR = 3_600_000_000
 T = TypeVar("T")
 
@@ -43,17 +45,24 @@ class Memory:
 
     keys: keys.KeyRing
     now: int = 0
+    came: int = 0
+    """When the broker took the event at hand."""
     cause: str = "cause-1"
     spec: tuple[str, Bundle] | None = None
+    authors: dict[str, str] = field(default_factory=dict)
+    """By digest."""
     proposals: dict[str, Proposal] = field(default_factory=dict)
     champion: dict[tuple[str, str], int | None] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+    """Approvals whose orders have had their answer."""
     chain: list[AuditAppended] = field(default_factory=list)
 
     def put(self, *what: Any) -> None:
         if isinstance(what[0], Proposal):
             self.proposals[what[0].request.approval] = what[0]
         else:
-            self.spec = (what[1], Bundle.from_json(what[2]))
+            self.spec = (what[2], Bundle.from_json(what[3]))
+            self.authors.setdefault(what[1], what[2])
 
     def get(self, approval: str) -> Proposal | None:
         return self.proposals.get(approval)
@@ -67,6 +76,16 @@ class Memory:
     def next_rollout(self, stream: str, model: str) -> int:
         return 1 + max((one.request.rollout for one in self._of(stream, model)), default=0)
 
+    def ordered(self, stream: str, model: str) -> Proposal | None:
+        waiting = [p for p in self._of(stream, model) if p.state == "approved" and p.request.approval not in self.done]
+        return max(waiting, key=lambda one: one.request.rollout, default=None)
+
+    def answered(self, approval: str) -> None:
+        self.done.add(approval)
+
+    def answered_up_to(self, stream: str, model: str, rollout: int) -> None:
+        self.done |= {one.request.approval for one in self._of(stream, model) if one.request.rollout <= rollout}
+
     def _of(self, stream: str, model: str) -> list[Proposal]:
         return [one for one in self.proposals.values() if (one.request.stream, one.request.model) == (stream, model)]
 
@@ -74,17 +93,23 @@ class Memory:
         self.chain.append(audit.link(self.chain[-1] if self.chain else None, self.now, kind, subject, self.cause, detail))
         return self.chain[-1]
 
+    def taken(self) -> int:
+        return self.came
+
     @property
     def ports(self) -> Ports:
-        return Ports(Meta(self.cause, self.now, self.now), _Specs(self), self, _Champions(self), self, self.keys)
+        return Ports(Meta(self.cause, self.now, self.now), _Specs(self), self, _Champions(self), self, self, self.keys)
 
 
 @dataclass
 class _Specs:
     memory: Memory
 
-    def put(self, stream: str, author: str, content: str) -> None:
-        self.memory.put(stream, author, content)
+    def put(self, stream: str, digest: str, author: str, content: str) -> None:
+        self.memory.put(stream, digest, author, content)
+
+    def author(self, stream: str, digest: str) -> str | None:
+        return self.memory.authors.get(digest)
 
     def get(self, stream: str) -> tuple[str, Bundle] | None:
         return self.memory.spec
@@ -112,16 +137,18 @@ def trust(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def memory(trust: Path) -> Memory:
     memory = Memory(keys.KeyRing.load(trust / "pinned"))
-    content = load(FLIGHTS).to_json()
-    applied = Applied(stream="flights", digest="sha256:x", author="carol", content=content, applied_at=0)
-    handlers.on_applied(applied, memory.ports)
+    handlers.on_applied(applied("carol"), memory.ports)
     return memory
+
+
+def applied(author: str, bundle: Bundle = BUNDLE) -> Applied:
+    return Applied(stream="flights", digest=bundle.digest, author=author, content=bundle.to_json(), applied_at=0)
 
 
 def version(number: int = 1, champion: int | None = None, **metrics: float) -> VersionRegistered:
     return VersionRegistered(
         stream="flights", model="late-arrival", version=number, run=f"r{number}", cause_kind="labels", cause_id="c", requester="training",
-        artifact="sha256:" + "a" * 64, report="sha256:" + "b" * 64, dataset="", code_digest="", spec_digest="", parameters={}, rows=1,
+        artifact="sha256:" + "a" * 64, report="sha256:" + "b" * 64, dataset="", code_digest="", spec_digest=BUNDLE.digest, parameters={}, rows=1,
         from_position=0, to_position=1, metrics={"log_loss": 0.30, "calibration_error": 0.01} | metrics,
         baseline={"log_loss": 0.35}, champion={"log_loss": 0.32} if champion else {}, champion_version=champion, effective_at=9 * HOUR,
     )  # fmt: skip
@@ -197,11 +224,11 @@ def test_models_of_one_name_in_two_streams_have_requests_of_their_own(memory: Me
 
 
 def test_an_approved_version_is_ordered_with_its_decision_and_its_fallback(memory: Memory, trust: Path) -> None:
-    request = proposed(memory)
     handlers.on_alias_changed(champion(4), memory.ports)
+    request = one(handlers.on_version_registered(version(5, champion=4), memory.ports), ApprovalRequested)
     said = handlers.on_decision_submitted(decision(trust, request), memory.ports)
     order = one(said, RolloutOrdered)
-    assert (order.version, order.rollout, order.fallback, len(order.envelopes)) == (1, 1, 4, 1)
+    assert (order.version, order.rollout, order.fallback, len(order.envelopes)) == (5, 1, 4, 1)
     assert one(said, ApprovalDecided).approvers == ["ann"]
 
 
@@ -261,7 +288,61 @@ def test_a_version_that_was_not_measured_against_who_serves_by_now_is_refused(
     assert any(isinstance(event, ApprovalRequested) for event in said) is passes
     if not passes:
         failed = [gate.message for gate in one(said, GateFailed).gates if not gate.passed]
-        assert failed == ["version 4 has come to serve since; the next run will be measured against it"]
+        assert failed == ["version 4 was approved since; the next run will be measured against it"]
+
+
+def approved(memory: Memory, trust: Path, number: int) -> RolloutOrdered:
+    """The order of a version that people have approved, and that nobody has heard of since."""
+    return one(handlers.on_decision_submitted(decision(trust, proposed(memory, number)), memory.ports), RolloutOrdered)
+
+
+def test_a_version_must_be_measured_against_who_was_approved_though_its_switch_has_not_come(memory: Memory, trust: Path) -> None:
+    approved(memory, trust, 1)
+    failed = one(handlers.on_version_registered(version(2), memory.ports), GateFailed)
+    assert [gate.message for gate in failed.gates if not gate.passed] == [
+        "version 1 was approved since; the next run will be measured against it"
+    ]
+    memory.cause = "cause-3"
+    assert one(handlers.on_version_registered(version(3, champion=1), memory.ports), ApprovalRequested).version == 3
+
+
+def refused(order: RolloutOrdered) -> SwitchRefused:
+    return SwitchRefused(**order.model_dump(include=set(SwitchRefused.model_fields)), reason="serving: bad-digest")
+
+
+def test_an_order_that_ingest_has_refused_has_not_to_be_beaten(memory: Memory, trust: Path) -> None:
+    order = approved(memory, trust, 1)
+    handlers.on_switch_refused(refused(order.model_copy(update={"order": "forged"})), memory.ports)
+    assert isinstance(memory.ordered("flights", "late-arrival"), Proposal)
+    handlers.on_switch_refused(refused(order), memory.ports)
+    assert proposed(memory, 2).version == 2
+
+
+def test_a_refusal_of_what_is_not_approved_yet_says_nothing_of_its_order(memory: Memory, trust: Path) -> None:
+    request = proposed(memory)
+    order = memory.proposals[request.approval].order
+    early = SwitchRefused(
+        **request.model_dump(include={"stream", "model", "version", "rollout", "approval", "run"}), order=order, reason="x"
+    )
+    handlers.on_switch_refused(early, memory.ports)
+    handlers.on_decision_submitted(decision(trust, request), memory.ports)
+    assert isinstance(memory.ordered("flights", "late-arrival"), Proposal)
+
+
+def test_once_a_later_switch_serves_no_earlier_order_has_to_be_beaten(memory: Memory, trust: Path) -> None:
+    approved(memory, trust, 1)
+    handlers.on_alias_changed(champion(1).model_copy(update={"version": 9, "rollout": 7}), memory.ports)
+    memory.cause = "cause-10"
+    assert one(handlers.on_version_registered(version(10, champion=9), memory.ports), ApprovalRequested).version == 10
+
+
+def test_a_request_lapses_on_its_approval_where_another_version_has_come_since(memory: Memory, trust: Path) -> None:
+    request = proposed(memory, 2)
+    handlers.on_alias_changed(champion(1), memory.ports)
+    said = handlers.on_decision_submitted(decision(trust, request), memory.ports)
+    verdict = one(said, ApprovalDecided)
+    assert (verdict.verdict, verdict.reason) == ("lapsed", "version 1 was approved since; the next run will be measured against it")
+    assert not [event for event in said if isinstance(event, RolloutOrdered)]
 
 
 def test_a_rejection_ends_the_request_and_orders_nothing(memory: Memory, trust: Path) -> None:
@@ -314,6 +395,29 @@ def test_a_request_lapses_at_its_deadline_unless_decided(memory: Memory, trust: 
     assert handlers.on_deadline(due, memory.ports) == []
 
 
+def test_a_decision_counts_by_when_the_broker_took_it_and_not_by_when_it_is_heard(memory: Memory, trust: Path) -> None:
+    request = proposed(memory)
+    memory.now = request.deadline + HOUR  # governance was away, and its timer comes after the decision
+    memory.came = request.deadline + 1
+    with pytest.raises(Rejected, match="too-late"):
+        handlers.on_decision_submitted(decision(trust, request), memory.ports)
+    assert memory.proposals[request.approval].state == "open"
+    memory.came = request.deadline
+    assert one(handlers.on_decision_submitted(decision(trust, request), memory.ports), RolloutOrdered).version == 1
+
+
+def test_a_deadline_that_governance_has_missed_waits_for_what_was_said_in_time(memory: Memory) -> None:
+    request = proposed(memory)
+    due = Due("d", handlers.DEADLINE, request.approval, "", request.deadline)
+    memory.now = request.deadline + HOUR
+    (later,) = handlers.on_deadline(due, memory.ports)
+    assert isinstance(later, Timer)
+    assert memory.now < later.at < memory.now + HOUR
+    due = Due("e", later.name, later.subject, later.payload, later.at)
+    memory.now = later.at + HOUR
+    assert one(handlers.on_deadline(due, memory.ports), ApprovalDecided).verdict == "lapsed"
+
+
 def test_a_newer_version_replaces_an_open_request(memory: Memory) -> None:
     proposed(memory, 1)
     memory.cause = "cause-2"
@@ -326,6 +430,40 @@ def test_a_version_without_a_spec_waits_for_it(memory: Memory) -> None:
     memory.spec = None
     with pytest.raises(Parked):
         handlers.on_version_registered(version(), memory.ports)
+
+
+@pytest.mark.parametrize("over", [{"content": "{}"}, {"stream": "other"}])
+def test_a_spec_that_cannot_be_followed_is_rejected_and_the_one_before_stays(memory: Memory, over: dict[str, str]) -> None:
+    with pytest.raises(Rejected, match="bad-spec"):
+        handlers.on_applied(applied("mallory").model_copy(update=over), memory.ports)
+    assert proposed(memory).author == "carol"
+
+
+def another() -> Bundle:
+    """The flights with another description."""
+    stream = BUNDLE.stream.model_copy(update={"description": "other"})
+    return Bundle.from_json(BUNDLE.model_copy(update={"stream": stream}).to_json())
+
+
+def test_who_wrote_the_versions_own_spec_may_not_approve_it_nor_who_wrote_the_newest(memory: Memory, trust: Path) -> None:
+    for author, bundle in (("ann", another()), ("carol", another()), ("bob", BUNDLE)):  # whoever applies it again, it is ann's
+        handlers.on_applied(applied(author, bundle), memory.ports)
+    trained = version().model_copy(update={"spec_digest": another().digest})
+    request = one(handlers.on_version_registered(trained, memory.ports), ApprovalRequested)
+    assert request.author == "bob"
+    for name in ("ann", "bob"):
+        with pytest.raises(Rejected, match="self-signed"):
+            handlers.on_decision_submitted(decision(trust, request, name), memory.ports)
+
+
+def test_a_version_waits_for_the_spec_under_which_it_was_trained(memory: Memory) -> None:
+    early = version().model_copy(update={"spec_digest": another().digest})
+    with pytest.raises(Parked, match="the spec sha256:"):
+        handlers.on_version_registered(early, memory.ports)
+    handlers.on_applied(applied("bob", another()), memory.ports)
+    handlers.on_applied(applied("carol"), memory.ports)
+    request = one(handlers.on_version_registered(early, memory.ports), ApprovalRequested)
+    assert (request.author, memory.proposals[request.approval].spec_author) == ("carol", "bob")
 
 
 def test_every_decision_is_a_link_of_a_chain_that_verifies(memory: Memory, trust: Path) -> None:

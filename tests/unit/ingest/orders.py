@@ -8,7 +8,7 @@ from typing import Any
 
 from services.ingest.handlers import Order
 from tests.unit.ingest.world import NOW, SECOND
-from tidemill.events.governance import RolloutOrdered
+from tidemill.events.governance import ApprovalDecided, RolloutOrdered
 from tidemill.events.serving import ModelPrepared, ModelRefused
 from tidemill.models.artifact import LINEAGE
 from tidemill.models.rollout import content_of
@@ -82,6 +82,14 @@ def prepared(said: RolloutOrdered, *partitions: int) -> ModelPrepared:
     return ModelPrepared(
         stream=said.stream, model=said.model, version=said.version, artifact=said.artifact, rollout=said.rollout, order=said.order,
         worker="w", partitions=list(partitions), content=content_of(said),
+    )  # fmt: skip
+
+
+def decided(said: RolloutOrdered, verdict: Any, *envelopes: str) -> ApprovalDecided:
+    """What became of the request behind the order."""
+    return ApprovalDecided(
+        approval=said.approval, stream=said.stream, model=said.model, version=said.version, run=said.run, verdict=verdict, approvers=[],
+        reason="", envelopes=list(envelopes), decided_at=0,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from services.ingest import handlers
 from services.ingest.handlers import Judges, Ready, Rollouts
 from services.ingest.model import Lane, State, Switch, Switched
 from services.ingest.step.snapshot import dump, load
-from tests.unit.ingest.orders import EXPIRES, declined, generate, heard, ordered, prepared, with_model
+from tests.unit.ingest.orders import EXPIRES, decided, declined, generate, heard, ordered, prepared, with_model
 from tests.unit.ingest.world import NOW, SECOND, Log, Writer, arrival, bundle, event
 from tidemill.events import log_header
 from tidemill.trust.keys import KeyRing
@@ -131,6 +131,33 @@ def test_what_serving_refuses_is_refused(root: Path) -> None:
     handlers.on_rollout_ordered(heard(order), heard_of)
     handlers.on_model_refused(declined(order, "bad-digest"), heard_of)
     assert reasons(ready(root, heard_of)) == ["serving: bad-digest"]
+
+
+@pytest.mark.parametrize("verdict", ["rejected", "lapsed"])
+def test_a_good_signature_makes_no_order_of_a_request_that_was_rejected_or_has_lapsed(root: Path, verdict: str) -> None:
+    order = ordered(root)
+    heard_of = rollouts(order)
+    handlers.on_approval_decided(decided(order, verdict), heard_of)
+    assert reasons(ready(root, heard_of)) == [verdict]
+
+
+def test_the_first_verdict_counts_and_only_one_by_the_orders_own_envelopes_is_its_approval(root: Path) -> None:
+    order, garbage = ordered(root), "signed by nobody"
+    for verdicts, switches in (
+        ([("approved", *order.envelopes), ("lapsed",)], 1),
+        ([("approved", garbage), ("rejected",)], 0),
+        ([("lapsed",), ("approved", *order.envelopes)], 0),
+    ):
+        heard_of = rollouts(order)
+        for verdict, *envelopes in verdicts:
+            handlers.on_approval_decided(decided(order, verdict, *envelopes), heard_of)
+        assert len(ready(root, heard_of).switches) == switches
+
+
+def test_a_verdict_on_another_request_says_nothing_of_an_order(root: Path) -> None:
+    heard_of = rollouts(ordered(root))
+    handlers.on_approval_decided(decided(ordered(root, rollout=2), "rejected"), heard_of)
+    assert len(ready(root, heard_of).switches) == 1
 
 
 def test_a_settled_order_is_not_heard_again(root: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tidemill.errors import Rejected
 from tidemill.spec import Bundle, SpecError, SpecErrors, load
 from tidemill.spec.values import DAY
 
@@ -51,6 +52,14 @@ def test_a_bundle_survives_its_text_and_keeps_its_order() -> None:
     assert again == bundle
     assert again.to_json() == bundle.to_json()
     assert list(again.stream.views) == list(bundle.stream.views)
+
+
+def test_what_was_applied_is_a_spec_of_its_stream_or_rejected() -> None:
+    bundle = load(FLIGHTS)
+    assert Bundle.applied("flights", bundle.to_json()) == bundle
+    for stream, text in (("flights", "{}"), ("flights", "no JSON"), ("other", bundle.to_json())):
+        with pytest.raises(Rejected, match="bad-spec"):
+            Bundle.applied(stream, text)
 
 
 def test_ids_do_not_count_in_the_digest() -> None:

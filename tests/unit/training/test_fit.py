@@ -189,6 +189,22 @@ def test_rows_too_few_or_of_one_class_fail_the_run(store) -> None:
         fit(request(N), [source], roster(), store, lambda built: None)
 
 
+def test_a_test_slice_of_too_few_rows_fails_the_run(store) -> None:
+    content = BUNDLE.model_dump(mode="json", by_alias=True)
+    content["models"][MODEL]["training"]["split"]["test"] = "newest 1%"
+    short = Roster("flights", Bundle.model_validate(content).to_json())
+    with pytest.raises(RunFailed, match=r"too-few-rows: \d+ of \d\d test rows"):
+        fit(request(N), [past(N)], short, store, lambda built: None)
+
+
+def test_a_test_slice_with_too_few_of_one_class_fails_the_run(store) -> None:
+    source = past(N)
+    source.outcomes["label"][-11 * synthetic.PER_DAY :] = 0.0
+    source.outcomes["label"][-5 * synthetic.PER_DAY :][:9] = 1.0
+    with pytest.raises(RunFailed, match=r"too-few-rows: 9 of \d+ test rows"):
+        fit(request(N), [source], roster(), store, lambda built: None)
+
+
 def test_a_log_without_the_models_spec_fails_the_run(store) -> None:
     with pytest.raises(RunFailed, match="no-spec"):
         fit(request(N), [past(N)], Roster("flights"), store, lambda built: None)

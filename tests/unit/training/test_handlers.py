@@ -11,6 +11,7 @@ from services.training import handlers
 from services.training.model import Asked, History, Window
 from services.training.ports import Ports
 from tidemill.bus.control import Meta, Parked, ToStream
+from tidemill.errors import Rejected
 from tidemill.events.monitoring import WindowAlert, WindowClosed
 from tidemill.events.progress import Progress
 from tidemill.events.spec import Applied
@@ -174,6 +175,14 @@ def test_progress_names_no_run_once_it_ended(memory: Memory) -> None:
 def test_a_window_before_its_spec_is_parked() -> None:
     with pytest.raises(Parked, match="the spec of flights"):
         handlers.on_window_closed(closed(1), Memory().ports())
+
+
+@pytest.mark.parametrize("over", [{"content": "{}"}, {"stream": "other"}])
+def test_a_spec_that_cannot_be_followed_is_rejected_and_the_one_before_stays(memory: Memory, over: dict[str, str]) -> None:
+    applied = Applied(stream="flights", digest="sha256:x", author="mallory", content=BUNDLE.to_json(), applied_at=0)
+    with pytest.raises(Rejected, match="bad-spec"):
+        handlers.on_applied(applied.model_copy(update=over), memory.ports())
+    assert memory.specs_ == {"flights": BUNDLE}
 
 
 def test_a_persons_request_takes_the_place_of_the_newest_window(memory: Memory) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tidemill.spec import Bundle, SpecErrors, load
+from tidemill.spec.model import Bound
 
 FLIGHTS = Path(__file__).parents[3] / "usecases" / "flights"
 FILES = ("stream.yaml", "models/late-arrival.yaml")
@@ -45,8 +48,9 @@ BOUNDS = [Place(FILES[1], begin, begin + len(word)) for word in ("0.05", "0.25",
 
 numbers = st.one_of(st.integers(-(10**20), 10**20), st.floats(), st.integers(0, 10**400)).map(str)
 durations = st.builds("{}{}".format, st.integers(0, 10**10), st.sampled_from(["us", "ms", "s", "m", "h", "d", "w"]))
+multiples = st.from_regex(r"(0|[1-9][0-9]{0,400})(\.[0-9]{1,40})?(e-?[0-9]{1,3})? x test", fullmatch=True)
 phrases = st.one_of(
-    numbers.map("{} x test".format),
+    multiples,
     st.builds("{} in {}".format, st.integers(0, 10**9), durations),
     durations.map("newest {}".format),
     st.integers(0, 120).map("newest {}%".format),
@@ -66,7 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(FLIGHTS, tmp_path_factory.mktemp("any") / "case"))
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(
     st.one_of(
         st.tuples(st.sampled_from(PLACES), st.one_of(numbers, durations, phrases, odd, texts, swapped)),
@@ -84,3 +88,17 @@ def test_what_loads_is_read_by_every_service_and_what_does_not_is_told(folder: P
         assert str(errors).encode()
         return
     assert Bundle.from_json(bundle.to_json()) == bundle
+
+
+@given(st.one_of(multiples, st.integers(), st.floats()))
+@example("0.00001 x test")
+@example("99999999999999999 x test")
+@example(f"{'9' * 400} x test")
+@example(10**400)
+def test_a_bound_that_is_accepted_survives_its_text(value: str | float) -> None:
+    try:
+        bound = Bound.model_validate(value)
+    except ValidationError:
+        assert isinstance(value, str | int) or not isfinite(value)
+        return
+    assert Bound.model_validate_json(bound.model_dump_json()) == bound

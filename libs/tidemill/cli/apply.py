@@ -26,7 +26,7 @@ from tidemill.features.vector import vector_schema
 from tidemill.settings import Settings
 from tidemill.spec import Bundle, load
 from tidemill.spec.diff import Change, changes
-from tidemill.spec.loader import full_name
+from tidemill.spec.schemas import full_name
 from tidemill.stack.topics import ensure_topics
 from tidemill.trust import keys
 

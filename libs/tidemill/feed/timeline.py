@@ -72,32 +72,47 @@ class Timeline:
 def load(folder: Path, bundle: Bundle, framings: Mapping[str, bytes]) -> Timeline:
     """The history that `<folder>/feed.py` tells; `framings` is each source's 5-byte Confluent prefix.
 
-    Raises Refused when the feed lacks a source or a column that the schema demands.
+    Raises Refused when the feed lacks a source or a column that the schema demands, or has no rows at all.
     """
-    frames = module_of(folder).sources()
-    missing = [name for name in bundle.stream.order if name not in frames]
-    if missing:
-        raise Refused("feed-incomplete", f"{folder / 'feed.py'}: sources() gives no frame for {', '.join(missing)}")
-    return Timeline(tuple(_lane(name, frames[name], bundle, framings[name]) for name in bundle.stream.order))
+    frames, names = module_of(folder).sources(), bundle.stream.order
+    given = [name for name in names if isinstance(frames, Mapping) and isinstance(frames.get(name), pd.DataFrame)]
+    if missing := [name for name in names if name not in given]:
+        raise _incomplete(
+            folder, f"gives no frame for {', '.join(missing)}: return a dict of a pandas DataFrame by each source's name"
+        )
+    if all(frames[name].empty for name in names):
+        raise _incomplete(folder, "gives frames without rows: at least one source needs events")
+    return Timeline(tuple(_lane(folder, name, frames[name], bundle, framings[name]) for name in names))
 
 
 def module_of(folder: Path) -> Any:
-    """A use case's `feed.py`; Refused where there is none."""
+    """A use case's `feed.py`; Refused where there is none with sources(), or none that Python takes."""
     file = folder / "feed.py"
     spec = importlib.util.spec_from_file_location(f"tidemill_feed_{file.parent.name}", file)
     if not file.exists() or spec is None or spec.loader is None:
         raise Refused("no-feed", f"{file} is not there; a use case that can be replayed has a feed.py with sources()")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise Refused("no-feed", f"{error.filename}:{error.lineno}: no Python: {error.msg}; mend that line") from error
+    except ImportError as error:
+        raise Refused("no-feed", f"{file}: {error}; install what it imports beside tidemill") from error
+    if not callable(getattr(module, "sources", None)):
+        raise Refused("no-feed", f"{file} has no sources(); write one that returns a pandas DataFrame by each source's name")
     return module
 
 
-def _lane(name: str, frame: pd.DataFrame, bundle: Bundle, framing: bytes) -> Lane:
+def _incomplete(folder: Path, message: str) -> Refused:
+    return Refused("feed-incomplete", f"{folder / 'feed.py'}: sources() {message}")
+
+
+def _lane(folder: Path, name: str, frame: pd.DataFrame, bundle: Bundle, framing: bytes) -> Lane:
     source, schema = bundle.stream.sources[name], bundle.schemas[name]
     columns = [field["name"] for field in schema["fields"]]
     absent = [column for column in columns if column not in frame]
     if absent:
-        raise Refused("feed-incomplete", f"source {name}: the feed's frame lacks {', '.join(absent)}")
+        raise _incomplete(folder, f"gives a frame for {name} that lacks {', '.join(absent)}: add what the schema names")
     known = frame[source.time].to_numpy(np.int64) + (source.known_at if isinstance(source.known_at, int) else 0)
     if isinstance(source.known_at, str):
         known = frame[source.known_at].to_numpy(np.int64)

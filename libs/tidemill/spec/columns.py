@@ -56,7 +56,7 @@ def column_of(kind: Any) -> Column:
     if logical and logical not in _TIMES:
         return Column("text" if logical == "uuid" and name == "string" else "other", "null" in arms, False, str(name))
     plain = _KINDS.get(name, "other") if isinstance(name, str) else "other"
-    return Column(plain, "null" in arms, logical in _TIMES, str(name))
+    return Column(plain, "null" in arms, logical in _TIMES and name == "long", str(name))
 
 
 def _column(field: dict[str, Any]) -> Column:

@@ -29,6 +29,13 @@ _NESTED: Final = 20
 """So deep may operators and, among them, brackets be: what compiles here must compile in a service, whose stack is deeper."""
 
 
+_ALLOWED: Final = (
+    "use columns, numbers and texts with + - * /, comparisons, AND, OR, NOT, IN, BETWEEN, CASE, COALESCE, ABS and the like"
+)
+_TOO_DEEP: Final = ("nested too deeply", "write it with fewer brackets and operators")
+_IN: Final = "write x IN ('a', 'b')"
+
+
 class BadExpression(Refused):
     """The text is not an expression that every row can be asked; `fix` says what would be, where that is known."""
 
@@ -61,15 +68,15 @@ _DTYPES: Final[dict[Kind, pl.DataType]] = {"number": pl.Float64(), "boolean": pl
 def compile(text: str, columns: Mapping[str, Any]) -> Expression:  # noqa: A001
     """The expression of a text over columns (name -> Avro type, or Column); raises BadExpression."""
     if len(text) > LONGEST:
-        raise BadExpression(f"longer than {LONGEST} characters")
+        raise BadExpression(f"longer than {LONGEST} characters", "write a shorter one")
     known = {name: kind if isinstance(kind, Column) else column_of(kind) for name, kind in columns.items()}
     compiler = _Compiler(known)
     try:
         part = compiler.part(_parse(text))
     except RecursionError as error:
-        raise BadExpression("nested too deeply") from error
+        raise BadExpression(*_TOO_DEEP) from error
     if not compiler.used:
-        raise BadExpression("names no column: it would be the same for every row")
+        raise BadExpression("names no column: it would be the same for every row", f"known: {', '.join(known)}")
     return Expression(text, part.kind, frozenset(compiler.used), part.polars, part.duckdb)
 
 
@@ -77,11 +84,11 @@ def _parse(text: str) -> exp.Expr:
     try:
         trees = sqlglot.parse(text, dialect="duckdb")
     except ParseError as error:
-        raise BadExpression(f"no SQL expression: {error.errors[0]['description']}") from error
+        raise BadExpression(f"no SQL expression: {error.errors[0]['description']}", _ALLOWED) from error
     except SqlglotError as error:
-        raise BadExpression(f"no SQL expression: {error}") from error
+        raise BadExpression(f"no SQL expression: {error}", _ALLOWED) from error
     if len(trees) != 1 or trees[0] is None:
-        raise BadExpression("one expression is expected")
+        raise BadExpression("one expression is expected", _ALLOWED)
     return trees[0]
 
 
@@ -96,13 +103,13 @@ class _Compiler:
         rule = _RULES.get(type(node))
         if rule is None:
             shown = node.sql(dialect="duckdb")[:60]
-            raise BadExpression(f"`{shown}` is not allowed: only functions of one row, without clock or chance")
+            raise BadExpression(f"`{shown}` is not allowed: only functions of one row, without clock or chance", _ALLOWED)
         if node.comments:
-            raise BadExpression("comments are not allowed inside of an expression")
+            raise BadExpression("comments are not allowed inside of an expression", "write them in the file, after a #")
         nests = not isinstance(node, exp.Binary)
         self._levels, self._nested = self._levels + 1, self._nested + nests
         if self._levels > _LEVELS or self._nested > _NESTED:
-            raise BadExpression("nested too deeply")
+            raise BadExpression(*_TOO_DEEP)
         part = rule(self, node)
         self._levels, self._nested = self._levels - 1, self._nested - nests
         return part
@@ -111,7 +118,9 @@ class _Compiler:
         """The part of a node, which must be of one of the kinds."""
         part = self.part(node)
         if part.kind not in kinds:
-            raise BadExpression(f"`{node.sql(dialect='duckdb')}` is a {part.kind}, not a {' or '.join(kinds)}")
+            raise BadExpression(
+                f"`{node.sql(dialect='duckdb')}` is a {part.kind}, not a {' or '.join(kinds)}", f"write a {kinds[0]} there"
+            )
         return part
 
     def alike(self, nodes: list[exp.Expr]) -> list[_Part]:
@@ -131,7 +140,7 @@ def _constant(value: float | str | bool | None, kind: Kind) -> pl.Expr:
 def _column(to: _Compiler, node: exp.Expr) -> _Part:
     name = node.name
     if len(list(node.find_all(exp.Identifier))) != 1 or not name:
-        raise BadExpression(f"`{node.sql()}`: a column is one name")
+        raise BadExpression(f"`{node.sql()}`: a column is one name", f"known: {', '.join(to._columns)}")
     column = to._columns.get(name)
     if column is None:
         near = get_close_matches(name, to._columns, 1)
@@ -139,7 +148,7 @@ def _column(to: _Compiler, node: exp.Expr) -> _Part:
             f"unknown column {name!r}", f"did you mean {near[0]!r}?" if near else f"known: {', '.join(to._columns)}"
         )
     if column.kind == "other":
-        raise BadExpression(f"column {name!r} is no number, text or boolean")
+        raise BadExpression(f"column {name!r} is no number, text or boolean", "choose another column")
     to.used.add(name)
     quoted = '"' + name.replace('"', '""') + '"'
     if column.kind == "number":
@@ -154,7 +163,7 @@ def _literal(to: _Compiler, node: exp.Expr) -> _Part:
     try:
         number = float(str(node.this))
     except ValueError as error:
-        raise BadExpression(f"{node.this!r} is no number") from error
+        raise BadExpression(f"{node.this!r} is no number", "write digits, as in 0.5") from error
     return _Part("number", _constant(number, "number"), f"CAST('{number!r}' AS DOUBLE)")
 
 
@@ -202,17 +211,17 @@ def _logic(word: str, apply: Callable[[Any, Any], Any]) -> Rule:
 
 def _is_null(to: _Compiler, node: exp.Expr) -> _Part:
     if not isinstance(node.expression, exp.Null):
-        raise BadExpression("IS is for NULL only: write `x IS NULL`, or `x = ...`")
+        raise BadExpression("IS is for NULL only", "write `x IS NULL`, or `x = ...`")
     part = to.part(node.this)
     return _Part("boolean", part.polars.is_null(), f"({part.duckdb} IS NULL)")
 
 
 def _in(to: _Compiler, node: exp.Expr) -> _Part:
     if node.args.get("query") or node.args.get("unnest") or node.args.get("field"):
-        raise BadExpression("IN needs a list of values")
+        raise BadExpression("IN needs a list of values", _IN)
     choices = list(node.expressions)
     if not choices or not all(isinstance(_unsigned(choice), exp.Literal | exp.Boolean) for choice in choices):
-        raise BadExpression("IN needs a list of plain values")
+        raise BadExpression("IN needs a list of plain values", _IN)
     value, *parts = to.alike([node.this, *choices])
     values = [_value(choice) for choice in choices]
     return _Part(
@@ -246,7 +255,7 @@ def _between(to: _Compiler, node: exp.Expr) -> _Part:
 
 def _case(to: _Compiler, node: exp.Expr) -> _Part:
     if node.this is not None:
-        raise BadExpression("write CASE WHEN condition THEN value ... END")
+        raise BadExpression("CASE has a condition in each WHEN", "write CASE WHEN condition THEN value ... END")
     arms = list(node.args["ifs"])
     default = node.args.get("default")
     values = to.alike([arm.args["true"] for arm in arms] + ([default] if default is not None else []))
@@ -275,7 +284,7 @@ def _number_function(name: str, apply: Callable[[Any], Any]) -> Rule:
     def rule(to: _Compiler, node: exp.Expr) -> _Part:
         extra = {key for key, value in node.args.items() if value} - {"this"}
         if extra:
-            raise BadExpression(f"{name} takes one number")
+            raise BadExpression(f"{name} takes one number", f"write {name}(x)")
         part = to.typed(node.this, "number")
         return _Part("number", apply(part.polars), f"{name}({part.duckdb})")
 
@@ -294,7 +303,7 @@ def _starts_with(to: _Compiler, node: exp.Expr) -> _Part:
 
 def _cast(to: _Compiler, node: exp.Expr) -> _Part:
     if node.args["to"].sql(dialect="duckdb") != "DOUBLE":
-        raise BadExpression("only CAST(... AS DOUBLE) of a boolean or a number")
+        raise BadExpression("only a boolean or a number is cast, to DOUBLE", "write CAST(x AS DOUBLE)")
     part = to.typed(node.this, "boolean", "number")
     return _Part("number", part.polars.cast(pl.Float64), f"CAST({part.duckdb} AS DOUBLE)")
 

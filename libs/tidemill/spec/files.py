@@ -1,23 +1,25 @@
-"""A YAML file with the line of every key, and pydantic's findings told by those lines."""
+"""A YAML file with the line of every key."""
 
 from __future__ import annotations
 
+import math
 import re
-import types
-import typing
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
-from tidemill.spec.errors import SpecError, SpecErrors
+from tidemill.spec.errors import SpecError
 
 Path_ = tuple[str | int, ...]
 """The keys and indexes that lead to a value."""
-M = TypeVar("M", bound=BaseModel)
+LARGEST: Final = 100_000
+"""How many values a file may have when its aliases are spelled out: a few that name each other twice make millions."""
+_SHOWN: Final = 60
+"""Characters of a value that a message repeats."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -37,6 +39,32 @@ for _tag, _pattern, _firsts in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_firsts))
 
 
+def _encodable(text: str) -> str:
+    text.encode()  # YAML's escapes also write half a surrogate pair
+    return text
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(text)
+    return number
+
+
+def _whole(text: str) -> int:
+    _finite(text)
+    return int(text)
+
+
+_SCALARS: Final[dict[str, tuple[Callable[[str], Any], str, str]]] = {
+    "null": (lambda text: None, "", ""),
+    "bool": ({"true": True, "false": False}.__getitem__, "neither true nor false", "write true or false"),
+    "int": (_whole, "no whole number", "write digits, 300 at most"),
+    "float": (_finite, "no number that a double can hold", "write one up to 1e308"),
+    "str": (_encodable, "no text", "write characters that UTF-8 has"),
+}
+"""Of each of YAML's plain types: how it is read, what is said of a text that is none, and what to do."""
+
+
 @dataclass
 class Document:
     """One file's content and where each part of it stands."""
@@ -45,6 +73,8 @@ class Document:
     content: Any = None
     lines: dict[Path_, int] = field(default_factory=dict)
     errors: list[SpecError] = field(default_factory=list)
+    unread: set[Path_] = field(default_factory=set)
+    """Where something stands that could not be read: what its type should be is no question then."""
 
     def line(self, path: Path_) -> int:
         """The line of a value, or of the nearest thing around it."""
@@ -58,45 +88,39 @@ class Document:
 
 
 def read(folder: Path, file: str) -> Document:
-    """The file's content; raises SpecErrors where it is missing or no YAML."""
-    document = Document(file)
+    """The file's content; where it is missing or no YAML, that is taken down, and nothing is read."""
+    document, text = Document(file), ""
     try:
-        node = yaml.compose((folder / file).read_text(), _Loader)
+        text = (folder / file).read_text(encoding="utf-8-sig")
+        node = yaml.compose(text, _Loader)
         document.content = _build(node, (), document) if node else None
-    except FileNotFoundError:
-        raise SpecErrors([SpecError(file, 1, "-", f"is not in {folder}", "every use case has this file")]) from None
-    except OSError as error:
-        raise SpecErrors(
-            [SpecError(file, 1, "-", f"cannot be read in {folder}: {error.strerror}", "name a use case's folder")]
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        what = getattr(error, "problem", None) or error
-        raise SpecErrors([SpecError(file, mark.line + 1 if mark else 1, "-", f"no YAML: {what}")]) from error
-    except RecursionError:
-        raise SpecErrors([SpecError(file, 1, "-", "nested without end", "an alias names its own anchor")]) from None
-    if not isinstance(document.content, dict):
-        document.error((), "a mapping of keys to values is expected")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        document.unread.add(())
+        document.errors.append(_unreadable(folder, file, text, error))
     return document
 
 
-def parse(document: Document, model: type[M]) -> M | None:
-    """The document as a model, or None and its errors taken down."""
-    if not isinstance(document.content, dict):
-        return None
-    try:
-        return model.model_validate(document.content)
-    except ValidationError as error:
-        for found in error.errors():
-            _tell(document, model, found)
-        return None
+def bad_byte(file: str, error: UnicodeDecodeError) -> SpecError:
+    """What is wrong with a file that is not UTF-8."""
+    line = error.object[: error.start].count(b"\n") + 1
+    return SpecError(file, line, "-", f"the byte 0x{error.object[error.start]:02x} is not UTF-8", "save it as UTF-8")
 
 
-def near(name: str, known: typing.Iterable[str]) -> str:
+def near(name: str, known: Iterable[str]) -> str:
     """`did you mean ...?`, or what is known."""
     names = list(known)
     close = get_close_matches(name, names, 1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}"
+
+
+def shown(value: object) -> str:
+    """A value as a message repeats it."""
+    return cut(str(value).lower() if isinstance(value, bool) else repr(value), _SHOWN)
+
+
+def cut(text: str, longest: int = 200) -> str:
+    """The text's beginning where it is long."""
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def dotted(path: Path_) -> str:
@@ -104,19 +128,59 @@ def dotted(path: Path_) -> str:
     return ".".join(map(str, path)) or "-"
 
 
+def _unreadable(folder: Path, file: str, text: str, error: Exception) -> SpecError:
+    match error:
+        case FileNotFoundError():
+            return SpecError(file, 1, "-", f"is not in {folder}", "every use case has this file")
+        case OSError():
+            return SpecError(file, 1, "-", f"cannot be read in {folder}: {error.strerror}", "name a use case's folder")
+        case UnicodeDecodeError():
+            return bad_byte(file, error)
+        case RecursionError():
+            return SpecError(file, 1, "-", "nested without end", "take out the alias in what its anchor names")
+        case yaml.reader.ReaderError():
+            line = text.count("\n", 0, error.position) + 1
+            return SpecError(file, line, "-", f"no YAML: the character {error.character:#06x}", "take it out")
+    mark, what = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
+    return SpecError(file, mark.line + 1 if mark else 1, "-", f"no YAML: {what}", "look for a bracket, a quote or an indent")
+
+
 def _build(node: yaml.Node, path: Path_, document: Document) -> Any:
     document.lines.setdefault(path, node.start_mark.line + 1)
+    if len(document.lines) > LARGEST:
+        raise RecursionError
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, path, document)
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, (*path, index), document) for index, item in enumerate(node.value)]
-    return yaml.constructor.SafeConstructor().construct_object(node)
+    assert isinstance(node, yaml.ScalarNode)
+    return _scalar(node, path, document)
+
+
+def _scalar(node: yaml.ScalarNode, path: Path_, document: Document) -> Any:
+    tag = node.tag.removeprefix("tag:yaml.org,2002:")
+    if tag not in _SCALARS:
+        document.error(path, f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} means nothing here", "leave it out")
+        document.unread.add(path)
+        return None
+    read, message, fix = _SCALARS[tag]
+    try:
+        return read(node.value)
+    except (KeyError, ValueError):
+        document.error(path, f"{shown(node.value)} is {message}", fix)
+        document.unread.add(path)
+        return None
 
 
 def _mapping(node: yaml.MappingNode, path: Path_, document: Document) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in node.value:
-        name = str(key.value)
+        name = key.value
+        if not _is_word(name):
+            document.errors.append(
+                SpecError(document.file, key.start_mark.line + 1, dotted(path), "a key is one word", "write `KEY: ...`")
+            )
+            continue
         document.lines[(*path, name)] = key.start_mark.line + 1
         if name in out:
             document.error((*path, name), "named twice", "keep one of them")
@@ -124,55 +188,6 @@ def _mapping(node: yaml.MappingNode, path: Path_, document: Document) -> dict[st
     return out
 
 
-def _tell(document: Document, model: type[BaseModel], found: Any) -> None:
-    path = tuple(part for part in found["loc"])
-    message, fix = found["msg"].removeprefix("Value error, "), ""
-    if found["type"] == "extra_forbidden":
-        message = f"unknown key {path[-1]!r}"
-        fix = near(str(path[-1]), _keys(model, path[:-1]))
-    elif found["type"] == "missing":
-        message = f"{path[-1]!r} is missing"
-        fix = f"add `{path[-1]}: ...`"
-    elif found["type"] == "string_pattern_mismatch":
-        message = f"{found['input']!r} is not a possible name"
-        fix = f"it must match {found['ctx']['pattern']}"
-    elif found["type"] == "literal_error":
-        message = f"{found['input']!r} is not possible"
-        fix = f"one of {found['ctx']['expected']}"
-    document.error(_known(document, path), message, fix)
-
-
-def _known(document: Document, path: Path_) -> Path_:
-    """The path without what is not in the file: pydantic also names union arms and `[key]`."""
-    out: Path_ = ()
-    for part in path:
-        out = (*out, part) if (*out, part) in document.lines else out
-    return out
-
-
-def _keys(model: Any, path: Path_) -> list[str]:
-    """The keys possible at a path of a model."""
-    for part in path:
-        model = _arm(model, part)
-        if model is None:
-            return []
-    fields = _fields(model)
-    return [info.alias or name for name, info in fields.items()]
-
-
-def _arm(kind: Any, part: str | int) -> Any:
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        infos = [info for name, info in kind.model_fields.items() if part in (name, info.alias)]
-        return infos[0].annotation if infos else kind if part == kind.__name__ else None
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Annotated:
-        return _arm(args[0], part)
-    if origin in (typing.Union, types.UnionType):
-        return next((found for arg in args if (found := _arm(arg, part)) is not None), None)
-    return args[-1] if origin in (dict, list) else None
-
-
-def _fields(kind: Any) -> dict[str, Any]:
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return kind.model_fields
-    return next((found for arg in typing.get_args(kind) if (found := _fields(arg))), {})
+def _is_word(key: object) -> bool:
+    """Whether a key is a text, not a list or mapping, and one that can be shown."""
+    return isinstance(key, str) and key.isprintable()

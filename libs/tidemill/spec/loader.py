@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from tidemill.events.plain import NO_SCHEMA, BadSchema, check_schema
 from tidemill.spec.bundle import Bundle
 from tidemill.spec.checks import check_model, check_stream
-from tidemill.spec.errors import SpecError, SpecErrors
-from tidemill.spec.files import Document, near, parse, read
+from tidemill.spec.errors import SpecErrors
+from tidemill.spec.files import Document, near, read, shown
+from tidemill.spec.findings import parse
 from tidemill.spec.model import ModelSpec
+from tidemill.spec.schemas import full_name, read_schema
 from tidemill.spec.stream import StreamSpec
 
 STREAM = "stream.yaml"
@@ -44,7 +44,10 @@ def load(folder: Path | str) -> Bundle:
 def _models(root: Path) -> list[tuple[Document, ModelSpec | None]]:
     out: list[tuple[Document, ModelSpec | None]] = []
     seen: dict[str, str] = {}
-    for path in sorted((root / "models").glob("*.yaml")):
+    for path in sorted((root / "models").glob("[!.]*")):
+        if path.suffix != ".yaml":
+            out.append((_no_model(path), None))
+            continue
         document = read(root, f"models/{path.name}")
         model = parse(document, ModelSpec)
         if model and (other := seen.setdefault(model.model, document.file)) != document.file:
@@ -53,21 +56,27 @@ def _models(root: Path) -> list[tuple[Document, ModelSpec | None]]:
     return out
 
 
+def _no_model(path: Path) -> Document:
+    document = Document(f"models/{path.name}")
+    document.error((), "is not read as a model", f"name it {path.stem}.yaml, or put it elsewhere")
+    return document
+
+
 def _schemas(root: Path, stream: StreamSpec, document: Document) -> dict[str, dict[str, Any]]:
     """The schemas that can be read; what is wrong with the others is taken down."""
     schemas: dict[str, dict[str, Any]] = {}
     names: dict[str, str] = {}
     for source, spec in stream.sources.items():
         at = ("sources", source, "schema")
-        path = (root / spec.schema_).resolve()
-        if not path.is_relative_to(root.resolve()) or not path.is_file():
+        path = _inside(root, spec.schema_)
+        if path is None:
             files = [str(file.relative_to(root)) for file in sorted(root.rglob("*.avsc"))]
-            document.error(at, f"no file {spec.schema_!r} in the use case's folder", near(spec.schema_, files))
+            document.error(at, f"no file {shown(spec.schema_)} in the use case's folder", near(spec.schema_, files))
             continue
         try:
-            schema = _schema(path)
-        except (BadSchema, *NO_SCHEMA) as error:
-            document.errors.append(SpecError(spec.schema_, _line(error), "-", f"no usable Avro schema: {error}"))
+            schema = read_schema(path, spec.schema_)
+        except SpecErrors as error:
+            document.errors += error.errors
             continue
         schemas[source] = schema
         other = names.setdefault(full_name(schema), source)
@@ -76,20 +85,10 @@ def _schemas(root: Path, stream: StreamSpec, document: Document) -> dict[str, di
     return schemas
 
 
-def full_name(schema: dict[str, Any]) -> str:
-    """Namespace and name of a record."""
-    return f"{schema['namespace']}.{schema['name']}" if schema.get("namespace") else str(schema["name"])
-
-
-def _schema(path: Path) -> dict[str, Any]:
-    schema = json.loads(path.read_text())
-    if not isinstance(schema, dict) or schema.get("type") != "record":
-        raise ValueError("the outermost type must be a record")
-    check_schema(schema)
-    if full_name(schema).startswith("tidemill."):
-        raise ValueError("the namespace tidemill is the platform's own")
-    return schema
-
-
-def _line(error: BaseException) -> int:
-    return error.lineno if isinstance(error, json.JSONDecodeError) else 1
+def _inside(root: Path, file: str) -> Path | None:
+    """The file's path, or None where no file of the folder has this name."""
+    try:
+        path = (root / file).resolve()
+        return path if path.is_relative_to(root.resolve()) and path.is_file() else None
+    except (OSError, ValueError, RuntimeError):  # too long, with a zero in it, a link to itself
+        return None

@@ -29,7 +29,7 @@ class Features(Spec):
     @model_validator(mode="after")
     def _some(self) -> Features:
         if not self.event and not self.views:
-            raise ValueError("a model needs at least one feature, of the event or of a view")
+            raise ValueError("a model needs a feature: write `event: [COLUMN]` or `views: [VIEW]`")
         return self
 
 
@@ -89,7 +89,7 @@ class Bound(Spec):
     def _parse(cls, value: object) -> object:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return {"value": value}
-        if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?) x test", value)):
+        if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?) x test", value)):
             return {"value": float(match[1]), "times_test": True}
         raise ValueError(f"{value!r} is no bound: write a number, or `1.2 x test`")
 
@@ -113,9 +113,9 @@ class Scope(Spec):
     @model_validator(mode="before")
     @classmethod
     def _parse(cls, value: object) -> object:
-        if isinstance(value, str) and (match := re.fullmatch(r"top (\d+) features", value)):
+        if isinstance(value, str) and (match := re.fullmatch(r"top ([1-9]\d{0,5}) features", value)):
             return {"top": int(match[1])}
-        if isinstance(value, list):
+        if isinstance(value, list) and value:
             return {"names": value}
         raise ValueError(f"{value!r} is no choice of features: write `top 10 features` or a list of their names")
 
@@ -132,25 +132,28 @@ class AlertSpec(Spec):
     """For psi and missing; default: all of the model's features."""
     above: Bound | None = None
     below: Bound | None = None
-    windows: int = Field(default=1, ge=1)
+    windows: int = Field(default=1, ge=1, le=1000)
     """So many windows in a row raise it."""
     clears_below: float | None = None
     clears_above: float | None = None
-    min_labels: int = Field(default=0, ge=0)
+    min_labels: int = Field(default=0, ge=0, lt=2**31)
     """Of a realised figure: a window with fewer labels of what the champion itself has scored does not count, neither way."""
     severity: Literal["info", "warning", "critical"] = "warning"
 
     @model_validator(mode="after")
     def _one_side(self) -> AlertSpec:
         if (self.above is None) == (self.below is None):
-            raise ValueError("an alert has one of: above, below")
-        if (self.clears_below and self.above is None) or (self.clears_above and self.below is None):
-            raise ValueError("an alert `above` a bound clears_below, one `below` a bound clears_above")
+            raise ValueError("an alert has one bound: write `above: ...` or `below: ...`")
+        needs_above, needs_below = self.clears_below is not None, self.clears_above is not None
+        if (needs_above and self.above is None) or (needs_below and self.below is None):
+            raise ValueError("it clears on the wrong side: write `clears_below` beside `above`, `clears_above` beside `below`")
         for bound, clears, side in ((self.above, self.clears_below, 1), (self.below, self.clears_above, -1)):
             if bound and clears is not None and not bound.times_test and side * clears > side * bound.value:
-                raise ValueError(f"it is cleared at {clears}, where it is raised already (bound {bound.value})")
+                raise ValueError(
+                    f"it is cleared at {clears}, where it is raised already: write {bound.value} or {'less' if side == 1 else 'more'}"
+                )
         if self.of is not None and self.metric not in ("psi", "missing"):
-            raise ValueError(f"{self.metric} is a figure of the model, not `of` features")
+            raise ValueError(f"{self.metric} is a figure of the model: write `of` beside psi and missing only")
         return self
 
 
@@ -162,10 +165,13 @@ class Monitors(Spec):
     alerts: dict[TopicWord, AlertSpec] = Field(default_factory=dict)
 
 
+_CAUSES: Final = "one of `labels: N`, `alert: NAME`, `every: DURATION`, `manual`"
+
+
 class RetrainCause(Spec):
     """One of the four causes."""
 
-    labels: int | None = Field(default=None, ge=1)
+    labels: int | None = Field(default=None, ge=1, lt=2**31)
     """So many outcomes in all: for the first model only."""
     alert: str | None = None
     every: LastingDuration | None = None
@@ -175,12 +181,16 @@ class RetrainCause(Spec):
     @model_validator(mode="before")
     @classmethod
     def _word(cls, value: object) -> object:
-        return {"manual": True} if value == "manual" else value
+        if value == "manual":
+            return {"manual": True}
+        if not isinstance(value, dict):
+            raise ValueError(f"{value!r} is no cause: write {_CAUSES}")
+        return value
 
     @model_validator(mode="after")
     def _one_cause(self) -> RetrainCause:
         if sum([self.labels is not None, self.alert is not None, self.every is not None, self.manual]) != 1:
-            raise ValueError("a cause is one of: labels: N, alert: NAME, every: DURATION, manual")
+            raise ValueError(f"it is not one cause: write {_CAUSES}")
         return self
 
 
@@ -193,7 +203,7 @@ class Budget(Spec):
     @model_validator(mode="before")
     @classmethod
     def _parse(cls, value: object) -> object:
-        match = re.fullmatch(r"([1-9]\d*) in (\S+)", value) if isinstance(value, str) else None
+        match = re.fullmatch(r"([1-9]\d{0,5}) in (\S+)", value) if isinstance(value, str) else None
         if not match:
             raise ValueError(f"{value!r} is no budget: write `4 in 30d`")
         parse_duration(match[2])
@@ -218,9 +228,9 @@ class Retrain(Spec):
 class Approval(Spec):
     """Who decides."""
 
-    approvers: list[str] = Field(min_length=1, max_length=1)
-    """A group of pinned public keys."""
-    required: int = Field(default=1, ge=1)
+    approvers: list[TopicWord] = Field(min_length=1, max_length=1)
+    """A group of pinned public keys, which is also the name of their folder."""
+    required: int = Field(default=1, ge=1, le=100)
     deadline: LastingDuration = 3 * DAY
     """Wall time, after which the request lapses as rejected."""
 
@@ -276,7 +286,7 @@ class ModelSpec(Spec):
 
 def _one_bound(metric: Any, below: object, above: object) -> None:
     if (below is None) == (above is None):
-        raise ValueError("a gate has one of: below, above")
+        raise ValueError("a gate has one bound: write `below: ...` or `above: ...`")
     if (metric == "auc") != (above is not None):
         raise ValueError(
             f"of {metric} {'more' if metric == 'auc' else 'less'} is better: write `{'above' if metric == 'auc' else 'below'}`"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from tidemill.spec.values import (
     DAY,
@@ -17,14 +17,16 @@ from tidemill.spec.values import (
     Moment,
     Names,
     TopicWord,
+    format_duration,
     parse_moment,
 )
+from tidemill.spec.windows import LONGEST
 
 
 class Spec(BaseModel):
-    """Immutable; unknown keys are errors; fields named by a Python word bear a trailing underscore."""
+    """Immutable; unknown keys are errors; every number is finite; fields named by a Python word bear a trailing underscore."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), validate_by_alias=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), validate_by_alias=True, allow_inf_nan=False)
 
 
 class Accept(Spec):
@@ -35,12 +37,18 @@ class Accept(Spec):
     """How far past now (past the feed's end in a replay)."""
 
 
+def _pair(value: object) -> object:
+    if isinstance(value, list | tuple) and len(value) == 2 and not any(isinstance(one, str | bool) for one in value):
+        return value
+    raise ValueError(f"{value!r} is no pair of numbers: write [LOWEST, HIGHEST]")
+
+
 class Check(Spec):
     """A rule for each event of a source; a null passes all but `not_null`."""
 
     column: str | None = None
     in_: list[str | float | bool] | None = Field(default=None, alias="in")
-    between: tuple[float, float] | None = None
+    between: Annotated[tuple[float, float], BeforeValidator(_pair)] | None = None
     not_null: bool = False
     expr: str | None = None
     else_: Literal["reject", "warn"] = Field(default="reject", alias="else")
@@ -49,9 +57,11 @@ class Check(Spec):
     def _one_rule(self) -> Check:
         rules = [self.in_ is not None, self.between is not None, self.not_null, self.expr is not None]
         if sum(rules) != 1:
-            raise ValueError("a check has one of: in, between, not_null, expr")
+            raise ValueError("a check has one rule: write one of in, between, not_null, expr")
         if (self.column is None) == (self.expr is None):
-            raise ValueError("in, between and not_null need a column; expr names its own")
+            raise ValueError(
+                "in, between and not_null need a column, and expr names its own: write `column` beside the former only"
+            )
         if self.between is not None and self.between[0] > self.between[1]:
             raise ValueError(f"nothing is between {self.between[0]} and {self.between[1]}: write the smaller one first")
         return self
@@ -97,10 +107,16 @@ class FeatureSpec(Spec):
     @model_validator(mode="after")
     def _of_what(self) -> FeatureSpec:
         if self.of is None and self.agg != "count":
-            raise ValueError(f"{self.agg} needs `of`: a column or an expression")
+            raise ValueError(f"{self.agg} is of something: write `of:` and a column or an expression")
         if len(set(self.over)) != len(self.over):
-            raise ValueError("a window is named twice in `over`")
+            raise ValueError("a window is named twice in `over`: write it once")
         return self
+
+
+def _bounded(us: int) -> int:
+    if us > LONGEST:
+        raise ValueError(f"a lateness of {format_duration(us)} is not possible: write {format_duration(LONGEST)} or less")
+    return us
 
 
 class ViewSpec(Spec):
@@ -109,7 +125,7 @@ class ViewSpec(Spec):
     source: str
     entity: str
     where: str | None = None
-    lateness: Duration = HOUR
+    lateness: Annotated[Duration, AfterValidator(_bounded)] = HOUR
     """How late, in event time, an event may come and still count."""
     features: dict[FieldWord, FeatureSpec] = Field(min_length=1)
 

@@ -53,7 +53,7 @@ class XgboostSpec(Spec):
 
     trials: int = Field(default=8, ge=1, le=200)
     max_trees: int = Field(default=200, ge=1, le=5000)
-    early_stopping: int = Field(default=20, ge=1)
+    early_stopping: int = Field(default=20, ge=1, le=5000)
 
 
 class LogisticSpec(Spec):
@@ -75,4 +75,4 @@ class TrainingSpec(Spec):
     """How old (event time) a trigger must be; default: the label's `within`."""
     split: Split = Split()
     candidates: Candidates = Candidates()
-    seed: int = 7
+    seed: int = Field(default=7, ge=0, lt=2**31)

@@ -25,7 +25,7 @@ def parse_duration(text: object) -> int:
     """`5m`, `24h`, `7d`, `0s` -> microseconds; raises ValueError."""
     if isinstance(text, str) and (match := _DURATION.fullmatch(text.strip())):
         if (us := int(match[1]) * _UNITS[match[2]]) > LONGEST:
-            raise ValueError(f"{text!r} is longer than {format_duration(LONGEST)}, the longest that a spec may name")
+            raise ValueError(f"{text!r} is longer than a spec may name: write {format_duration(LONGEST)} or less")
         return us
     raise ValueError(f"{text!r} is no duration: write a whole number and one of {', '.join(_UNITS)}, as in 5m or 24h")
 
@@ -46,9 +46,9 @@ def parse_moment(text: object) -> int:
         text = text.isoformat()
     try:
         moment = datetime.fromisoformat(str(text))
-    except ValueError as error:
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:  # the latter where UTC is in another millennium than the zone
         raise ValueError(f"{text!r} is no date: write 2013-01-01 or 2013-01-01T05:00:00Z") from error
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
@@ -72,7 +72,9 @@ Moment = Annotated[int, BeforeValidator(parse_moment), PlainSerializer(format_mo
 
 
 def _delay_or_column(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) and _DURATION.fullmatch(value) else value
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no delay and no column: write a delay, as in 10s, or a column's name")
+    return parse_duration(value) if _DURATION.fullmatch(value) else value
 
 
 def _as_text(value: Any) -> Any:

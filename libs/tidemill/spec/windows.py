@@ -5,6 +5,7 @@ from __future__ import annotations
 from tidemill.spec.values import DAY, HOUR, MINUTE, SECOND, format_duration
 
 LONGEST = 90 * DAY
+"""Of a window and of a lateness: an entity's tiles are there for all of both, whether anything happened or not."""
 _STEPS = sorted(
     {unit * n for unit in (SECOND, MINUTE) for n in (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)} | {HOUR}, reverse=True
 )  # the divisors of an hour: tiles of all views nest, and any lateness of whole hours is a whole number of tiles

@@ -304,6 +304,51 @@ def test_arrays_of_items_without_bytes_are_refused(items: Any) -> None:
         Decoder({"type": "record", "name": "One", "fields": [{"name": "x", "type": {"type": "array", "items": items}}]})
 
 
+MILLIS = {"logicalType": "timestamp-millis"}
+INNER = {"type": "record", "name": "Two", "fields": [{"name": "y", "type": "int"}] * 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "field"),
+    [
+        (INNER, "Two has two fields of this name", "x.y"),
+        ({"type": "map", "values": ["null", {"type": "array", "items": INNER}]}, "Two has two fields of this name", "x.y"),
+        ({"type": "record", "name": "Two", "fields": [{"name": "y z", "type": "int"}]}, "'y z' is no field's name", "x"),
+        ({"type": "record", "name": "2", "fields": []}, "'2' in the namespace '' is no type's name", "x"),
+        ({"type": "record", "name": "Two"}, "record lacks `fields`", "x"),
+        ({"type": "map"}, "map lacks `values`", "x"),
+        ({"type": "enum", "name": "E", "symbols": []}, r"\[\] are no symbols", "x"),
+        ({"type": "fixed", "name": "F", "size": -1}, "-1 is no `size`", "x"),
+        ({"type": "fixed", "name": "F", "size": 10**30}, "is no `size`", "x"),
+        (["null", "long", {"type": "long"}], "a union has types, each once", "x"),
+        (["null", ["long"]], "no union among them", "x"),
+        ({"type": "long", "logicalType": ["a"]}, "is no logical type", "x"),
+        ({"logicalType": "uuid"}, "the field lacks `type`", "x"),
+        (None, "None is no type", "x"),
+    ],
+)
+def test_a_schema_that_is_none_is_refused_by_field_and_with_a_fix(kind: Any, message: str, field: str) -> None:
+    with pytest.raises(BadSchema, match=message) as caught:
+        Decoder({"type": "record", "name": "One", "fields": [{"name": "x", "type": kind}]})
+    assert caught.value.field == field
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "kind", [{"type": "string"} | MILLIS, ["null", "int", {"type": "long"} | MILLIS], {"type": "int"} | MILLIS]
+)
+def test_an_instant_is_a_long_and_else_its_logical_type_is_not_heeded(kind: Any) -> None:
+    schema = {"type": "record", "name": "One", "fields": [{"name": "x", "type": kind}, {"name": "y", "type": "int"}]}
+    value = "a" if isinstance(kind, dict) and kind["type"] == "string" else 5
+    got = both(schema, [encode(schema, {"x": value, "y": 1})])
+    assert got.frame.to_dicts() == [{"y": 1} if isinstance(kind, list) else {"x": value, "y": 1}]
+
+
+def test_a_record_that_names_a_field_twice_is_refused() -> None:
+    with pytest.raises(BadSchema, match="One has two fields of this name"):
+        Decoder({"type": "record", "name": "One", "fields": [{"name": "x", "type": "int"}, {"name": "x", "type": "string"}]})
+
+
 def test_a_deep_schema_is_refused() -> None:
     kind: Any = "int"
     for _ in range(33):

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,26 +13,37 @@ from tidemill.spec.values import DAY
 
 FLIGHTS = Path(__file__).parents[3] / "usecases" / "flights"
 MODEL = "models/late-arrival.yaml"
+WATCHED = "[event__dep_delay, event__distance, event__sched_hour, event__carrier, event__origin]"
 Change = Callable[[str, str, str], list[SpecError]]
 
 
 @pytest.fixture
-def change(tmp_path: Path) -> Change:
+def folder(tmp_path: Path) -> Path:
+    """A copy of the flights use case."""
+    return Path(shutil.copytree(FLIGHTS, tmp_path / "case"))
+
+
+@pytest.fixture
+def change(folder: Path) -> Change:
     """Replace a text in a file of the flights use case; what is wrong then."""
 
     def changed(file: str, old: str, new: str) -> list[SpecError]:
-        folder = tmp_path / "case"
-        shutil.copytree(FLIGHTS, folder)
         text = (folder / file).read_text()
         assert old in text
         (folder / file).write_text(text.replace(old, new, 1))
-        try:
-            load(folder)
-        except SpecErrors as errors:
-            return errors.errors
-        return []
+        return mistakes(folder)
 
     return changed
+
+
+def mistakes(folder: Path) -> list[SpecError]:
+    """What is wrong with a use case; every finding says what to do."""
+    try:
+        load(folder)
+    except SpecErrors as errors:
+        assert all(one.message and one.fix for one in errors.errors), errors
+        return errors.errors
+    return []
 
 
 def test_the_flights_use_case_loads() -> None:
@@ -83,7 +95,7 @@ def test_a_policy_changes_the_digest_but_not_that_of_the_data(tmp_path: Path) ->
     ("file", "old", "new", "field", "message", "fix"),
     [
         ("stream.yaml", "owner: flight-ops", "ownr: flight-ops", "ownr", "unknown key 'ownr'", "did you mean 'owner'?"),
-        ("stream.yaml", "shards" if False else "align_wait: 0s", "align_wait: soon", "align_wait", "no duration", ""),
+        ("stream.yaml", "align_wait: 0s", "align_wait: soon", "align_wait", "no duration", ""),
         (
             "stream.yaml",
             "agg: max",
@@ -211,7 +223,7 @@ def test_a_policy_changes_the_digest_but_not_that_of_the_data(tmp_path: Path) ->
         ),
         (MODEL, "test: newest 7d", "test: 7d", "training.split.test", "no slice", ""),
         (MODEL, "window: 1d", "window: 0s", "monitors.window", "too short", ""),
-        (MODEL, "within: 3d", "within: 999999999w", "label.within", "longer than 36500d", ""),
+        (MODEL, "within: 3d", "within: 999999999w", "label.within", "longer than a spec may name", "36500d"),
         (MODEL, "budget: 4 in 30d", "budget: 0 in 30d", "retrain.budget", "no budget", ""),
         (
             MODEL,
@@ -222,8 +234,78 @@ def test_a_policy_changes_the_digest_but_not_that_of_the_data(tmp_path: Path) ->
             "",
         ),
         (MODEL, "owner: flight-ops", "", "-", "'owner' is missing", "add `owner: ...`"),
-        ("schemas/arrival.v1.avsc", '"Arrival"', '"Arrival', "-", "no usable Avro schema", ""),
-        ("schemas/arrival.v1.avsc", '"flights"', '"tidemill.mine"', "-", "the platform's own", ""),
+        ("stream.yaml", "schemas/weather.v1.avsc", '"a\\0b"', "sources.weather.schema", "no file 'a", "known"),
+        ("stream.yaml", "schemas/weather.v1.avsc", "a" * 5000, "sources.weather.schema", "aaa... in", "known"),
+        ("stream.yaml", "version: 1", "version: !!int abc", "version", "'abc' is no whole number", "write digits"),
+        ("stream.yaml", "version: 1", "version: !!timestamp x", "version", "tag !!timestamp", "leave it out"),
+        ("stream.yaml", "owner: flight-ops", 'owner: "\\ud800"', "owner", "no text", "UTF-8"),
+        ("stream.yaml", "version: 1", "version: 1\n? [a, b]\n: c", "-", "a key is one word", "write `KEY"),
+        (MODEL, "labels: 20000", f"labels: {'9' * 5000}", "retrain.on.0.labels", "no whole number", "write digits"),
+        ("stream.yaml", "2013-01-01", "0001-01-01T00:00:00+01:00", "sources.departures.accept.from", "no date", "write 2013"),
+        ("stream.yaml", "2013-01-01", "9999-12-31T23:59:59-10:00", "sources.departures.accept.from", "no date", "write 2013"),
+        (MODEL, "below: 0.05", "below: 1e999", "gates.calibrated.below", "no number that a double", "write one up to"),
+        (MODEL, "above: 0.25", "above: 1e999", "monitors.alerts.drift.above", "no number that a double", "write one up to"),
+        (MODEL, "1.3 x", f"{'9' * 400} x", "monitors.alerts.performance.above", "more than a double", "write a number"),
+        (MODEL, "seed: 7", "seed: -1", "training.seed", "-1 is too small", "write 0 or more"),
+        (MODEL, "seed: 7", f"seed: {10**30}", "training.seed", "is too large", "write less than 2147483648"),
+        (MODEL, "required: 1", "required: 3000000000", "approval.required", "is too large", "write 100 or less"),
+        (MODEL, "[ops-review]", '["../../outside"]', "approval.approvers.0", "not a possible name", "match"),
+        (MODEL, "[ops-review]", '[""]', "approval.approvers.0", "not a possible name", "match"),
+        (MODEL, "[ops-review]", "[/etc/passwd]", "approval.approvers.0", "not a possible name", "match"),
+        (MODEL, "[ops-review]", "ops-review", "approval.approvers", "'ops-review' is no list", "write `[ops-review]`"),
+        ("stream.yaml", "dedupe: 7d", "known_at: 5", "sources.departures.known_at", "5 is no delay and no column", "write"),
+        ("stream.yaml", "dedupe: 7d", "known_at: -5", "sources.departures.known_at", "no delay and no column", "write"),
+        ("stream.yaml", "dedupe: 7d", "known_at: true", "sources.departures.known_at", "no delay and no column", "write"),
+        (
+            "stream.yaml",
+            "entity: origin",
+            "entity: origin\n    lateness: 91d",
+            "views.origin_traffic.lateness",
+            "lateness of 91d",
+            "90d",
+        ),
+        (MODEL, "clears_below: 0.15", "clears_above: 0", "monitors.alerts.drift", "on the wrong side", "write `clears_below`"),
+        (MODEL, f"of: {WATCHED}", "of: []", "monitors.alerts.drift.of", "no choice of features", "write `top 10"),
+        (MODEL, f"of: {WATCHED}", "of: top 0 features", "monitors.alerts.drift.of", "no choice", "write `top 10"),
+        (MODEL, "rows: all", "rows: {last: x}", "training.rows.last", "no duration", "write a whole number"),
+        (MODEL, "rows: all", "rows: some", "training.rows", "'some' is not possible", "one of 'all' or write `{last: ...}`"),
+        ("stream.yaml", "stream: flights", "stream: 5", "stream", "5 is no text", "in quotes"),
+        ("stream.yaml", "dedupe: 7d", "dedupe:", "sources.departures.dedupe", "nothing stands here", "write a whole number"),
+        ("stream.yaml", "dedupe: 7d", f"dedupe: {'a' * 5000}", "sources.departures.dedupe", "aaa...", "write a whole number"),
+        ("stream.yaml", "owner: flight-ops", "owner:", "owner", "nothing stands here", "write a word"),
+        ("stream.yaml", "between: [-120, 3000]", "between: [a]", "sources.departures.checks.1.between", "no pair", "write [LOW"),
+        ("stream.yaml", "[EWR, JFK, LGA]", "[[EWR]]", "sources.departures.checks.0.in.0", "is no text", "or write digits"),
+        (
+            "stream.yaml",
+            "{agg: count, over: [1h, 24h]}",
+            "7",
+            "views.origin_traffic.features.departures",
+            "7 is no mapping",
+            "write `{agg: ..., over: ...}`",
+        ),
+        ("schemas/arrival.v1.avsc", '"Arrival"', '"Arrival', "-", "no usable Avro schema: no JSON", "quote"),
+        ("schemas/arrival.v1.avsc", '"flights"', '"tidemill.mine"', "-", "the platform's own", "choose another"),
+        ("schemas/weather.v1.avsc", '"name": "Observation",', "", "-", "record lacks `name`", 'write `"name"'),
+        ("schemas/weather.v1.avsc", '"name": "Observation"', '"name": "a.B"', "-", "has dots", "`namespace`"),
+        ("schemas/weather.v1.avsc", '"fields": [', '"feilds": [', "-", "record lacks `fields`", 'write `"fields"'),
+        ("schemas/weather.v1.avsc", '"fields": [', '"fields": 5, "x": [', "-", "5 is no `fields`", 'write `"fields"'),
+        ("schemas/weather.v1.avsc", '"fields": [', '"fields": [5,', "-", "place 1 lacks `name`", 'write `"name"'),
+        ("schemas/weather.v1.avsc", '"name": "temp"', '"name": "dewp"', "dewp", "two fields of this name", "another name"),
+        ("schemas/weather.v1.avsc", '"name": "temp"', '"name": "te mp"', "-", "'te mp' is no field's name", "letters"),
+        ("schemas/weather.v1.avsc", '"type": "string",', "", "observation_id", "the field lacks `type`", 'write `"type"'),
+        ("schemas/weather.v1.avsc", '"type": "string"', '"type": 5', "observation_id", "5 is no type", 'write `"type"'),
+        (
+            "schemas/weather.v1.avsc",
+            '"type": "string"',
+            '"type": {"type": "array"}',
+            "observation_id",
+            "array lacks `items`",
+            "write",
+        ),
+        ("schemas/weather.v1.avsc", '"type": "string"', '"type": "text"', "observation_id", "unknown type 'text'", "string"),
+        ("schemas/weather.v1.avsc", '"type": "string"', '"type": []', "observation_id", "a union has types", "null"),
+        ("schemas/weather.v1.avsc", '"timestamp-micros"', '["a"]', "observed_at", "['a'] is no logical type", "write a word"),
+        ("schemas/weather.v1.avsc", '"doc": "Airport."', '"doc": NaN', "-", "that JSON cannot say", "NaN"),
     ],
 )
 def test_a_mistake_is_told_with_its_place_and_its_fix(
@@ -238,9 +320,98 @@ def test_a_mistake_is_told_with_its_place_and_its_fix(
     assert not words or any(words[-1] in lines[one.line] for one in fitting), fitting
 
 
+def test_a_cause_that_is_none_is_told_with_the_four(change: Change) -> None:
+    (error,) = change(MODEL, "- manual", "- mannual")
+    assert (error.field, error.message) == ("retrain.on.4", "'mannual' is no cause")
+    assert error.fix == "write one of `labels: N`, `alert: NAME`, `every: DURATION`, `manual`"
+    assert error.line == (FLIGHTS / MODEL).read_text().splitlines().index("    - manual") + 1
+
+
+def test_of_a_value_that_may_be_several_things_only_the_fitting_one_is_asked(change: Change) -> None:
+    (error,) = change(MODEL, "rows: all", "rows: {last: x}")
+    assert error.field == "training.rows.last"
+
+
+def test_a_value_that_cannot_be_read_is_told_once(change: Change) -> None:
+    (error,) = change(MODEL, "seed: 7", "seed: !!int x")
+    assert error.field == "training.seed"
+
+
+def test_an_instant_is_a_long(change: Change) -> None:
+    (error,) = change("schemas/weather.v1.avsc", '"type": "long"', '"type": "string"')
+    assert (error.file, error.field, error.message) == ("stream.yaml", "sources.weather.time", "column 'observed_at' is no instant")
+
+
+def test_a_repeated_field_is_refused_at_any_depth(change: Change) -> None:
+    twice = (
+        '{"type": "array", "items": {"type": "record", "name": "T", "fields": ['
+        + ", ".join(2 * ['{"name": "x", "type": "int"}'])
+        + "]}}"
+    )
+    (error,) = change("schemas/weather.v1.avsc", '"type": "string"', f'"type": {twice}')
+    assert (error.field, error.message) == ("observation_id.x", "no usable Avro schema: flights.T has two fields of this name")
+
+
+@pytest.mark.parametrize("file", ["stream.yaml", MODEL, "schemas/weather.v1.avsc"])
+def test_a_file_that_is_not_utf_8_is_told_with_the_line_of_its_first_such_byte(folder: Path, file: str) -> None:
+    lines = (folder / file).read_bytes().splitlines()
+    lines[2] += " é".encode("latin-1")
+    (folder / file).write_bytes(b"\n".join(lines))
+    (error,) = mistakes(folder)
+    assert error == SpecError(file, 3, "-", "the byte 0xe9 is not UTF-8", "save it as UTF-8")
+
+
+def test_a_mark_of_utf_8_is_no_part_of_a_file(folder: Path) -> None:
+    for file in ("stream.yaml", MODEL, "schemas/weather.v1.avsc"):
+        (folder / file).write_bytes(b"\xef\xbb\xbf" + (folder / file).read_bytes())
+    assert load(folder) == load(FLIGHTS)
+
+
+def test_a_control_character_is_told_with_its_line(change: Change) -> None:
+    (error,) = change("stream.yaml", "owner: flight-ops", "owner: \x07")
+    assert (error.line, error.message) == (4, "no YAML: the character 0x0007")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "[a]\n", "5\n"])
+def test_a_file_without_keys_is_told_what_it_needs(folder: Path, text: str) -> None:
+    (folder / MODEL).write_text(text)
+    (error,) = mistakes(folder)
+    assert (error.file, error.line, error.field) == (MODEL, 1, "-")
+    assert error.fix.startswith("write `{version: ..., model: ..., owner: ..., trigger: ...")
+
+
+@pytest.mark.parametrize("name", ["late.yml", "late.yaml.old", "notes.txt"])
+def test_a_file_among_the_models_that_nobody_would_read_is_told(folder: Path, name: str) -> None:
+    (folder / "models" / name).write_text("version: 1")
+    (error,) = mistakes(folder)
+    assert (error.file, error.message) == (f"models/{name}", "is not read as a model")
+    assert error.fix.startswith("name it late.yaml") or name != "late.yml"
+
+
+def test_what_an_editor_hides_among_the_models_is_not_looked_at(folder: Path) -> None:
+    (folder / "models" / ".late-arrival.yaml.swp").write_bytes(b"\0\xff")
+    assert load(folder) == load(FLIGHTS)
+
+
+@pytest.mark.parametrize(
+    "text", ["a: &a [*a]", "[" * 5000, "\n".join(f"{b}: &{b} [{', '.join(10 * [f'*{a}'])}]" for a, b in pairwise("abcdefghi"))]
+)
+def test_a_file_without_end_is_told(folder: Path, text: str) -> None:
+    (folder / MODEL).write_text(f"a: &a [1]\n{text}" if text.startswith("b") else text)
+    (error,) = mistakes(folder)
+    assert (error.file, error.message) == (MODEL, "nested without end")
+
+
+def test_all_files_are_told_at_once(folder: Path) -> None:
+    (folder / "stream.yaml").write_text("version: [1")
+    (folder / MODEL).write_text("version: [1")
+    (folder / "models" / "late.yml").write_text("")
+    assert [one.file for one in mistakes(folder)] == ["models/late-arrival.yaml", "models/late.yml", "stream.yaml"]
+
+
 def test_a_check_whose_bounds_are_the_wrong_way_round_is_told_so(change: Change) -> None:
     (error,) = change("stream.yaml", "between: [-120, 3000]", "between: [3000, -120]")
-    assert (error.field, error.message.split(":")[0]) == ("sources.departures.checks.1", "nothing is between 3000.0 and -120.0")
+    assert (error.field, error.message) == ("sources.departures.checks.1", "nothing is between 3000.0 and -120.0")
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from services.ingest.adapters.control import Catalogue
 from services.ingest.adapters.framing import prefixed
+from services.ingest.adapters.judged import Judged
 from services.ingest.adapters.log import LogReader, LogWriter
 from services.ingest.adapters.raw import RawTopics
 from services.ingest.adapters.replies import Replies
@@ -23,7 +24,6 @@ from services.ingest.model import Arrival, State, Switched
 from services.ingest.settings import Limits
 from services.ingest.step import Plan, Shard, adopt, barrier, begin, compiled, step, unknown_ids
 from tidemill.bus.control_client import Publisher
-from tidemill.bus.limit import DeadShare
 from tidemill.bus.metrics import RETRIES
 from tidemill.bus.patience import Patience, Stopped
 from tidemill.events.schema_registry import Registry, UnknownSchema
@@ -68,7 +68,8 @@ class Worker(threading.Thread):
         self.beaten = time.monotonic()
         self._ending, self._purge = threading.Event(), False
         self._patience = Patience(self._ending, self._away, _PAUSE, _PAUSE)
-        self._raw = RawTopics(ports.settings, stream)
+        self._raw = RawTopics(ports.settings, stream, number)
+        self._judged = Judged(self._raw.consumer, stream, ports.settings.dead_share)
         self._writer = LogWriter(ports.settings, stream, number, ports.registry)
         self._states = States(ports.settings, stream, number)
         self._switches = Switches(ports.catalogue, ports.publisher, ports.settings.trust_dir, Store(ports.settings.store_url))
@@ -96,8 +97,7 @@ class Worker(threading.Thread):
     def _work(self) -> None:
         bundle = self._spec()
         state, shards = self._patiently(partial(self._open, bundle))
-        dead = DeadShare(self._ports.settings.dead_share)
-        teller = Teller(state, self._writer, self._states, self._switches, self._ports.replies, self._ports.limits, dead)
+        teller = Teller(state, self._writer, self._states, self._switches, self._ports.replies, self._ports.limits, self._judged)
         for switched in state.switches.values():  # the process may have died between an append and saying it
             self._patiently(partial(self._say_again, switched))
         shard = self._begin(state, bundle, shards, teller)
@@ -121,6 +121,7 @@ class Worker(threading.Thread):
         reader = LogReader(self._ports.settings, self.stream, self.number)
         try:
             state = self._states.newest(reader)
+            self._judged.restore(state, reader, bundle.stream.order)
             reader.follow(state, reader.end)
             offsets: list[int] = []
             self._writer.append(barrier(state, bundle, secrets.randbits(64) or 1), state.offset, {}, {0: offsets.append})

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from confluent_kafka import Message, Producer
+from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.conftest import Stack
 from tests.unit.ingest import world
 from tests.waiting import until
-from tidemill.bus.consumer import read_to_end
+from tidemill.bus.consumer import read_to_end, reader
 from tidemill.bus.control_client import Publisher
 from tidemill.bus.fold import Batch, Input
 from tidemill.bus.intake import Place, intake
@@ -119,11 +119,23 @@ class Stream:
             for i in np.flatnonzero(batch.log["kind"] == log_header.EVENT).tolist()
         ]
 
-    def dead(self) -> dict[tuple[str, int], DeadLetter]:
-        """This stream's dead letters by source and raw offset; one said twice is there once."""
+    def letters(self) -> list[DeadLetter]:
+        """This stream's dead letters, each as often as it was said."""
         letters = [_event(self.stack, m) for part in read_to_end(self.settings, "dead-letters") for m in part]
-        mine = [one for one in letters if isinstance(one, DeadLetter) and one.topic.startswith(f"raw.{self.name}.")]
-        return {(one.topic.rpartition(".")[2], one.offset): one for one in mine}
+        return [one for one in letters if isinstance(one, DeadLetter) and one.topic.startswith(f"raw.{self.name}.")]
+
+    def dead(self) -> dict[tuple[str, int], DeadLetter]:
+        """The dead letters by source and raw offset; one said twice is there once."""
+        return {(one.topic.rpartition(".")[2], one.offset): one for one in self.letters()}
+
+    def judged(self, source: str) -> int:
+        """The raw offset below which all is judged, as the broker keeps it for the first shard."""
+        consumer = reader(self.settings, group=f"ingest-{self.name}-0")
+        try:
+            (place,) = consumer.committed([TopicPartition(f"raw.{self.name}.{source}", 0)], timeout=30)
+            return place.offset
+        finally:
+            consumer.close()
 
 
 def _event(stack: Stack, message: Message) -> Event | dict[str, Any]:

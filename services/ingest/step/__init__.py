@@ -59,7 +59,7 @@ def step(
         found = read(shard.plan, arrival)
         out.read += len(found.rows) + len(found.promises) + len(found.dead)
         out.dead += found.dead
-        out.dead += shard.merge.arrive(arrival.lane, found.rows, found.promises, now)
+        out.dead += shard.merge.arrive(arrival.lane, int(arrival.offsets[-1]) + 1, found.rows, found.promises, now)
         warned += found.warned
     for piece in shard.merge.release(more, list(switches), now):
         if isinstance(piece, RawRows):
@@ -68,6 +68,7 @@ def step(
             append_level(shard.state, shard.plan, piece, out)
         else:
             append_switch(shard.state, shard.plan, piece, now, out)
+    shard.state.passed |= shard.merge.passed()
     out.warned = dict(warned)
     return out
 

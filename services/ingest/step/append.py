@@ -139,11 +139,10 @@ def _before(rows: RawRows, last: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
 
 
 def _pass(state: State, plan: Plan, rows: RawRows) -> None:
-    """The lanes have moved past these rows, whatever became of them."""
+    """The merge has moved past these rows, whatever became of them."""
     names, codes = plan.names, rows.source.astype(np.int64) << 16 | rows.partition
     for code in np.unique(codes).tolist():
         lane, of = Lane(names[code >> 16], code & 0xFFFF), np.flatnonzero(codes == code)
-        state.passed[lane] = int(rows.offset[of[-1]]) + 1
         state.peak[lane] = max(state.peak.get(lane, NEVER), int(rows.key[of[-1]]))
     state.last = (int(rows.key[-1]), int(rows.source[-1]), int(rows.partition[-1]))
 

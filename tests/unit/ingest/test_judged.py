@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from services.ingest import errors
 from services.ingest.adapters.judged import Judged
 from services.ingest.adapters.log import LogReader
 from services.ingest.model import Lane, State
@@ -189,3 +190,18 @@ def test_places_are_kept_only_after_the_round_that_they_are_noted_in() -> None:
     assert broker.kept == {}
     judged.keep()
     assert [(place.topic, place.offset) for place in broker.kept.values()] == [("raw.world.a", 1)]
+
+
+def test_a_repeat_at_a_lanes_end_is_not_appended_once_its_first_is_forgotten() -> None:
+    """Another lane has moved stream time past `dedupe` since, and the log is all that is left of the writer's state."""
+    day = 86_400 * SECOND
+    broker, log, one = Broker(), Log(), event("a", "x", BEGIN)
+    writer, judged = life(broker, log)
+    writer.take(arrival(A0, raw := [one, one, event("a", "x", BEGIN, 2.0)]))
+    writer.take(arrival(B0, [event("b", f"b{n}", BEGIN + n * day) for n in range(1, 12)]))
+    assert [dead.reason for dead in writer.dead] == [errors.ID_CONFLICT]
+    judged.rest(writer.shard.state, newest(log))
+    writer, judged = life(broker, log)
+    take(writer, judged, raw)
+    assert log.order() == ["x", *(f"b{n}" for n in range(1, 12))]
+    assert writer.dead == []

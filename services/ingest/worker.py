@@ -22,7 +22,7 @@ from services.ingest.adapters.switches import Switches
 from services.ingest.adapters.teller import Teller
 from services.ingest.model import Arrival, State, Switched
 from services.ingest.settings import Limits
-from services.ingest.step import Plan, Shard, adopt, barrier, begin, compiled, step, unknown_ids
+from services.ingest.step import Plan, Shard, adopt, adopted, barrier, begin, compiled, step, unknown_ids
 from tidemill.bus.control_client import Publisher
 from tidemill.bus.metrics import RETRIES
 from tidemill.bus.patience import Patience, Stopped
@@ -137,7 +137,7 @@ class Worker(threading.Thread):
 
     def _begin(self, state: State, bundle: Bundle, shards: int, teller: Teller) -> Shard:
         """Adopt the spec where it is new, and read the raw topics from where the log ends."""
-        if state.bundle is None or state.bundle.digest != bundle.digest:
+        if not adopted(state, bundle):
             teller.control(adopt(state, bundle))
             logger.info("spec adopted", extra={"stream": self.stream, "shard": self.number, "digest": bundle.digest})
         plan = compiled(bundle, self.number, shards, self._ports.limits.event)
@@ -147,8 +147,7 @@ class Worker(threading.Thread):
     def _round(self, shard: Shard, teller: Teller) -> Shard:
         """Take what has come, one step, tell."""
         bundle, limits = self._ports.catalogue.bundle(self.stream), self._ports.limits
-        known = shard.state.bundle
-        if bundle is not None and known is not None and (bundle.digest != known.digest or self._raw.grown()):
+        if bundle is not None and (not adopted(shard.state, bundle) or self._raw.grown()):
             shard = self._begin(shard.state, bundle, shard.plan.shards, teller)
         asked = time.time_ns()
         taken = self._raw.take(limits.batch, limits.poll)

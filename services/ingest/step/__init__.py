@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from services.ingest.model import Arrival, Lane, Level, RawRows, State, Switch
 from services.ingest.step import kernels
-from services.ingest.step.append import Output, Records, Repeats, adopt, append_level, append_rows, append_switch, barrier
+from services.ingest.step.append import Output, Records, Repeats, adopt, adopted, append_level, append_rows, append_switch, barrier
 from services.ingest.step.merge import Merge
 from services.ingest.step.plan import Plan, compiled
 from services.ingest.step.reading import read, unknown_ids
@@ -21,6 +21,7 @@ __all__ = [
     "Repeats",
     "Shard",
     "adopt",
+    "adopted",
     "barrier",
     "begin",
     "compiled",

@@ -89,6 +89,11 @@ def append_switch(state: State, plan: Plan, switch: Switch, now: int, out: Outpu
         out.records.append(replace(record, switch=switch))
 
 
+def adopted(state: State, bundle: Bundle) -> bool:
+    """Whether the log's spec is this one, also in its schema ids, which are no part of the digest: folds write by them."""
+    return state.bundle is not None and (state.bundle.digest, state.bundle.ids) == (bundle.digest, bundle.ids)
+
+
 def adopt(state: State, bundle: Bundle) -> Records:
     """log.SpecAdopted: from here on `bundle` holds."""
     state.bundle = bundle

@@ -111,7 +111,7 @@ class Worker(threading.Thread):
         """The stream's spec, once there is one."""
         catalogue = self._ports.catalogue
         while not (catalogue.caught_up.is_set() and (bundle := catalogue.bundle(self.stream))):
-            self._waits("a spec: nobody has applied one")
+            self._waits("a spec: nobody has applied one that can be followed")
             if self._ending.wait(0.05):
                 raise Stopped
         return bundle

@@ -28,7 +28,8 @@ from tidemill.bus.control_client import Publisher
 from tidemill.bus.fold import Batch, Input
 from tidemill.bus.intake import Place, intake
 from tidemill.bus.producer import gapless
-from tidemill.events import feed, log, log_header, spec, wire
+from tidemill.cli.apply import register
+from tidemill.events import feed, log_header, spec, wire
 from tidemill.events.base import Event
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.topics import stream_topics
@@ -47,10 +48,7 @@ class Stream:
     lives: list[Ingest] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        registry = self.stack.registry
-        self.ids = {source: registry.register(f"world.{source.upper()}", world.schema(source)) for source in ("a", "b")}
-        for kind in (feed.Progressed, log.Barrier, log.SpecAdopted, log.ModelSwitched, log.Progressed):
-            self.ids[kind.full_name()] = registry.id_of(kind)
+        self.ids = register(world.bundle(stream=self.name), self.stack.registry)
         self.stack.stream(self.name, "a", "b", shards=self.over.get("shards", 1))
         self.settings = self.stack.settings(streams=self.name, librdkafka={"group.id": f"test-{self.name}"}, snapshot_seconds=0.5)
         self._producer = Producer({"bootstrap.servers": self.stack.bootstrap, "linger.ms": 2, "message.max.bytes": 10_000_000})

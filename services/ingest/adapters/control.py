@@ -6,10 +6,12 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from services.ingest import handlers
+from services.ingest import handlers, specs
 from services.ingest.adapters.following import Following
 from services.ingest.handlers import Order, Rollouts
 from tidemill.bus.control_client import Follower, Heard
+from tidemill.bus.metrics import SPECS_REFUSED
+from tidemill.errors import Rejected
 from tidemill.events import governance, serving, spec
 from tidemill.events.schema_registry import Registry
 from tidemill.spec import Bundle
@@ -23,7 +25,7 @@ _KINDS = (spec.Applied, governance.RolloutOrdered, serving.ModelPrepared, servin
 
 
 class Catalogue:
-    """What the control plane has said: the newest spec of each stream and its rollout orders. Safe for threads."""
+    """What the control plane has said: the newest spec that each stream can follow, and its rollout orders. Safe for threads."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -37,7 +39,7 @@ class Catalogue:
         return sorted(self._bundles)
 
     def bundle(self, stream: str) -> Bundle | None:
-        """The stream's newest spec."""
+        """The stream's newest spec of those that can be followed."""
         return self._bundles.get(stream)
 
     def rollouts(self, stream: str) -> Rollouts:
@@ -61,12 +63,10 @@ class Catalogue:
 
     def _apply(self, event: spec.Applied) -> None:
         try:
-            bundle = Bundle.from_json(event.content)
-        except ValueError as error:  # of a newer version, or forged: the stream keeps its spec
-            logger.error("spec not understood", extra={"stream": event.stream, "digest": event.digest, "error": str(error)[:500]})
-            return
-        if bundle.stream.stream == event.stream:
-            self._bundles[event.stream] = bundle
+            self._bundles[event.stream] = specs.followed(event, self.bundle(event.stream))
+        except Rejected as error:  # the stream keeps its spec
+            SPECS_REFUSED.labels(event.stream).inc()
+            logger.error("spec not followed", extra={"stream": event.stream, "digest": event.digest, "error": error.message})
 
 
 class Listener(Following):

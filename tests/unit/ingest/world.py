@@ -14,20 +14,14 @@ from services.ingest.model import Arrival, Dead, Lane, State, Switch
 from services.ingest.step import Output, Records, Shard, adopt, barrier, begin, compiled, restore, step
 from tidemill.events import feed, log, log_header, wire
 from tidemill.events.base import Event
+from tidemill.events.folded import FOLD_TYPES
 from tidemill.spec import Bundle, StreamSpec
 from tidemill.trust.keys import KeyRing
 
 SECOND = 1_000_000
 NOW = 1_800_000_000 * SECOND
 """The broker's clock in these tests, us."""
-IDS = {
-    "a": 1,
-    "b": 2,
-    **{
-        kind.full_name(): 10 + i
-        for i, kind in enumerate((feed.Progressed, log.Barrier, log.SpecAdopted, log.ModelSwitched, log.Progressed))
-    },
-}
+IDS = {"a": 1, "b": 2, "vector:t": 3, **{kind.full_name(): 10 + i for i, kind in enumerate(FOLD_TYPES)}}
 
 
 def schema(source: str) -> dict[str, Any]:

@@ -171,7 +171,7 @@ class State:
     newest: dict[str, int] = field(default_factory=dict)
     """Newest accepted known time by source."""
     passed: dict[Lane, int] = field(default_factory=dict)
-    """The raw offset from which on nothing has been judged."""
+    """The raw offset below which every record has been judged: it is in the log, a repeat, dead, or another shard's."""
     peak: dict[Lane, int] = field(default_factory=dict)
     """The merge key of the newest judged row."""
     promised: int = NEVER

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from services.ingest.adapters.control import Catalogue
 from services.ingest.adapters.framing import prefixed
+from services.ingest.adapters.judged import Judged
 from services.ingest.adapters.log import LogReader, LogWriter
 from services.ingest.adapters.raw import RawTopics
 from services.ingest.adapters.replies import Replies
@@ -21,9 +22,8 @@ from services.ingest.adapters.switches import Switches
 from services.ingest.adapters.teller import Teller
 from services.ingest.model import Arrival, State, Switched
 from services.ingest.settings import Limits
-from services.ingest.step import Plan, Shard, adopt, barrier, begin, compiled, step, unknown_ids
+from services.ingest.step import Plan, Shard, adopt, adopted, barrier, begin, compiled, step, unknown_ids
 from tidemill.bus.control_client import Publisher
-from tidemill.bus.limit import DeadShare
 from tidemill.bus.metrics import RETRIES
 from tidemill.bus.patience import Patience, Stopped
 from tidemill.events.schema_registry import Registry, UnknownSchema
@@ -68,7 +68,8 @@ class Worker(threading.Thread):
         self.beaten = time.monotonic()
         self._ending, self._purge = threading.Event(), False
         self._patience = Patience(self._ending, self._away, _PAUSE, _PAUSE)
-        self._raw = RawTopics(ports.settings, stream)
+        self._raw = RawTopics(ports.settings, stream, number)
+        self._judged = Judged(self._raw.consumer, stream, ports.settings.dead_share)
         self._writer = LogWriter(ports.settings, stream, number, ports.registry)
         self._states = States(ports.settings, stream, number)
         self._switches = Switches(ports.catalogue, ports.publisher, ports.settings.trust_dir, Store(ports.settings.store_url))
@@ -96,8 +97,7 @@ class Worker(threading.Thread):
     def _work(self) -> None:
         bundle = self._spec()
         state, shards = self._patiently(partial(self._open, bundle))
-        dead = DeadShare(self._ports.settings.dead_share)
-        teller = Teller(state, self._writer, self._states, self._switches, self._ports.replies, self._ports.limits, dead)
+        teller = Teller(state, self._writer, self._states, self._switches, self._ports.replies, self._ports.limits, self._judged)
         for switched in state.switches.values():  # the process may have died between an append and saying it
             self._patiently(partial(self._say_again, switched))
         shard = self._begin(state, bundle, shards, teller)
@@ -111,7 +111,7 @@ class Worker(threading.Thread):
         """The stream's spec, once there is one."""
         catalogue = self._ports.catalogue
         while not (catalogue.caught_up.is_set() and (bundle := catalogue.bundle(self.stream))):
-            self._waits("a spec: nobody has applied one")
+            self._waits("a spec: nobody has applied one that can be followed")
             if self._ending.wait(0.05):
                 raise Stopped
         return bundle
@@ -121,6 +121,7 @@ class Worker(threading.Thread):
         reader = LogReader(self._ports.settings, self.stream, self.number)
         try:
             state = self._states.newest(reader)
+            self._judged.restore(state, reader, bundle.stream.order)
             reader.follow(state, reader.end)
             offsets: list[int] = []
             self._writer.append(barrier(state, bundle, secrets.randbits(64) or 1), state.offset, {}, {0: offsets.append})
@@ -136,7 +137,7 @@ class Worker(threading.Thread):
 
     def _begin(self, state: State, bundle: Bundle, shards: int, teller: Teller) -> Shard:
         """Adopt the spec where it is new, and read the raw topics from where the log ends."""
-        if state.bundle is None or state.bundle.digest != bundle.digest:
+        if not adopted(state, bundle):
             teller.control(adopt(state, bundle))
             logger.info("spec adopted", extra={"stream": self.stream, "shard": self.number, "digest": bundle.digest})
         plan = compiled(bundle, self.number, shards, self._ports.limits.event)
@@ -146,8 +147,7 @@ class Worker(threading.Thread):
     def _round(self, shard: Shard, teller: Teller) -> Shard:
         """Take what has come, one step, tell."""
         bundle, limits = self._ports.catalogue.bundle(self.stream), self._ports.limits
-        known = shard.state.bundle
-        if bundle is not None and known is not None and (bundle.digest != known.digest or self._raw.grown()):
+        if bundle is not None and (not adopted(shard.state, bundle) or self._raw.grown()):
             shard = self._begin(shard.state, bundle, shard.plan.shards, teller)
         asked = time.time_ns()
         taken = self._raw.take(limits.batch, limits.poll)

@@ -17,18 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from confluent_kafka import Message, Producer
+from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.conftest import Stack
 from tests.unit.ingest import world
 from tests.waiting import until
-from tidemill.bus.consumer import read_to_end
+from tidemill.bus.consumer import read_to_end, reader
 from tidemill.bus.control_client import Publisher
 from tidemill.bus.fold import Batch, Input
 from tidemill.bus.intake import Place, intake
 from tidemill.bus.producer import gapless
-from tidemill.events import feed, log, log_header, spec, wire
+from tidemill.cli.apply import register
+from tidemill.events import feed, log_header, spec, wire
 from tidemill.events.base import Event
 from tidemill.events.deadletters import DeadLetter
 from tidemill.events.topics import stream_topics
@@ -47,10 +48,7 @@ class Stream:
     lives: list[Ingest] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        registry = self.stack.registry
-        self.ids = {source: registry.register(f"world.{source.upper()}", world.schema(source)) for source in ("a", "b")}
-        for kind in (feed.Progressed, log.Barrier, log.SpecAdopted, log.ModelSwitched, log.Progressed):
-            self.ids[kind.full_name()] = registry.id_of(kind)
+        self.ids = register(world.bundle(stream=self.name), self.stack.registry)
         self.stack.stream(self.name, "a", "b", shards=self.over.get("shards", 1))
         self.settings = self.stack.settings(streams=self.name, librdkafka={"group.id": f"test-{self.name}"}, snapshot_seconds=0.5)
         self._producer = Producer({"bootstrap.servers": self.stack.bootstrap, "linger.ms": 2, "message.max.bytes": 10_000_000})
@@ -119,11 +117,23 @@ class Stream:
             for i in np.flatnonzero(batch.log["kind"] == log_header.EVENT).tolist()
         ]
 
-    def dead(self) -> dict[tuple[str, int], DeadLetter]:
-        """This stream's dead letters by source and raw offset; one said twice is there once."""
+    def letters(self) -> list[DeadLetter]:
+        """This stream's dead letters, each as often as it was said."""
         letters = [_event(self.stack, m) for part in read_to_end(self.settings, "dead-letters") for m in part]
-        mine = [one for one in letters if isinstance(one, DeadLetter) and one.topic.startswith(f"raw.{self.name}.")]
-        return {(one.topic.rpartition(".")[2], one.offset): one for one in mine}
+        return [one for one in letters if isinstance(one, DeadLetter) and one.topic.startswith(f"raw.{self.name}.")]
+
+    def dead(self) -> dict[tuple[str, int], DeadLetter]:
+        """The dead letters by source and raw offset; one said twice is there once."""
+        return {(one.topic.rpartition(".")[2], one.offset): one for one in self.letters()}
+
+    def judged(self, source: str) -> int:
+        """The raw offset below which all is judged, as the broker keeps it for the first shard."""
+        consumer = reader(self.settings, group=f"ingest-{self.name}-0")
+        try:
+            (place,) = consumer.committed([TopicPartition(f"raw.{self.name}.{source}", 0)], timeout=30)
+            return place.offset
+        finally:
+            consumer.close()
 
 
 def _event(stack: Stack, message: Message) -> Event | dict[str, Any]:

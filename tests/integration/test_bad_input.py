@@ -258,6 +258,28 @@ def test_dead_letters_are_the_same_after_a_restart(ingest: Ingest, stream: Strea
     assert {place: letter.id for place, letter in stream.dead().items()} == known
 
 
+def test_a_tail_of_dead_records_is_judged_once_however_often_ingest_starts(stack: Stack, stream_name: str) -> None:
+    made = Stream(stack, stream_name)
+    made.apply()
+    try:
+        life = made.start().ready()
+        made.send("a", [made.event("a", f"good-{n}", START + n) for n in range(1_000)])
+        until(lambda: len(made.events()) == 1_000, "the good events")
+        made.send("a", [b"no avro"] * 300)
+        until(lambda: len(made.letters()) == 300 and made.judged("a") == 1_300, "the dead letters, and that they are judged")
+        life.kill()
+        for snapshot in (made.settings.data_dir / "snapshots" / "ingest").rglob("*.npz"):
+            snapshot.unlink()  # as where the code is another
+        life = made.start().ready()
+        made.send("a", [made.event("a", "behind", START + 1_000)])
+        until(lambda: "behind" in dict(made.events()), "what comes behind")
+        assert len(made.letters()) == 300
+        assert life.stop() == 0
+        assert made.judged("a") == 1_301
+    finally:
+        made.end()
+
+
 def _next(stream: Stream, source: str) -> int:
     from tidemill.bus.consumer import reader, watermarks
 

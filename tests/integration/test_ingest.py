@@ -215,6 +215,18 @@ def test_a_new_spec_is_adopted_at_its_place(stream: Stream) -> None:
     assert kinds(stream)[-1] == log_header.BARRIER
 
 
+def test_new_schema_ids_of_the_same_spec_are_adopted(stream: Stream) -> None:
+    """As after an update of Tidemill, or after the registry was made anew: folds write by the ids of the log's newest spec."""
+    stream.apply()
+    life = stream.start().ready()
+    stream.ids["world.Other"] = stream.ids["a"]
+    stream.apply()
+    until(lambda: kinds(stream).count(log_header.SPEC_ADOPTED) == 2, "the new ids")
+    life.kill()
+    stream.start().ready()
+    assert kinds(stream).count(log_header.SPEC_ADOPTED) == 2
+
+
 def test_shards_share_the_events_and_each_is_said_once(stack: Stack, stream_name: str) -> None:
     made = Stream(stack, stream_name, {"shards": 2})
     try:

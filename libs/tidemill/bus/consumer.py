@@ -48,7 +48,7 @@ def member(settings: Settings, service: str, patterns: Sequence[str], gather: in
             "topic.metadata.refresh.interval.ms": 1_000,  # how soon a new stream is seen
             "enable.auto.offset.store": False,
             **settings.librdkafka,
-            "group.id": f"{settings.librdkafka.get('group.id', 'tidemill')}-{service}",
+            "group.id": _group(settings, service),
         }
     )
 
@@ -63,6 +63,10 @@ def _matching(settings: Settings, patterns: Sequence[str]) -> list[str]:
     finally:
         consumer.close()
     return sorted(name for name in names if any(re.match(pattern, name) for pattern in patterns))
+
+
+def _group(settings: Settings, name: str) -> str:
+    return f"{settings.librdkafka.get('group.id', 'tidemill')}-{name}"
 
 
 def _short(*parts: str) -> str:
@@ -80,10 +84,16 @@ def leave(consumer: Consumer) -> None:
         consumer.poll(0.02)  # the group is left once the partitions have been given back
 
 
-def reader(settings: Settings, name: str = "reader") -> Consumer:
-    """A consumer without a group: for `assign`."""
+def reader(settings: Settings, name: str = "reader", group: str = "") -> Consumer:
+    """A consumer that no group gives partitions to: for `assign`. What it commits are offsets of `group`, which has no members."""
     return Consumer(
-        {**_reading(settings, name), "group.id": f"tidemill-{name}-reader", "enable.partition.eof": True, **settings.librdkafka}
+        {
+            **_reading(settings, name),
+            "group.id": f"tidemill-{name}-reader",
+            "enable.partition.eof": True,
+            **settings.librdkafka,
+            **({"group.id": _group(settings, group)} if group else {}),
+        }
     )
 
 

@@ -34,16 +34,37 @@ class DeadShare:
         self._counts: deque[tuple[int, int]] = deque()
         self._records = self._dead = 0
 
+    @property
+    def seen(self) -> tuple[int, int]:
+        """How many records are looked at now, and how many of them could not be taken."""
+        return self._records, self._dead
+
+    def resume(self, records: int, dead: int) -> None:
+        """Begin with what a former life has `seen`, so that a restart changes nothing.
+
+        What would have stopped it counts no more: somebody has said to go on.
+        """
+        self._counts.clear()
+        self._records = self._dead = 0
+        if records and not self._too_many(records, dead):
+            self._add(records, dead)
+
     def count(self, records: int, dead: int) -> None:
         """`dead` of the next `records` could not be taken; raises TooManyDead."""
         if not records and not dead:
             return
-        self._counts.append((records, dead))
-        self._records, self._dead = self._records + records, self._dead + dead
+        self._add(records, dead)
         while self._records - self._counts[0][0] >= self._window:
             old_records, old_dead = self._counts.popleft()
             self._records, self._dead = self._records - old_records, self._dead - old_dead
-        if self._dead >= self._least and self._dead > self._share * self._records:
+        if self._too_many(self._records, self._dead):
             raise TooManyDead(
                 f"{self._dead} of the newest {self._records} records could not be taken: see the dead letters. To go on all the same, set TIDEMILL_DEAD_SHARE=1"
             )
+
+    def _add(self, records: int, dead: int) -> None:
+        self._counts.append((records, dead))
+        self._records, self._dead = self._records + records, self._dead + dead
+
+    def _too_many(self, records: int, dead: int) -> bool:
+        return dead >= self._least and dead > self._share * records

@@ -40,4 +40,9 @@ REFERENCES_MISSING: Final = Counter(
     "Artifacts named by a switch whose training reference cannot be read: of a champion among them no drift is told",
     ["stream", "reason"],
 )
+SPECS_REFUSED: Final = Counter(
+    "tidemill_specs_refused",
+    "Applied specs that ingest does not follow, since folds could not: the stream keeps the one before",
+    ["stream"],
+)
 RETRIES: Final = Counter("tidemill_retries", "Attempts that were put off because something was away")

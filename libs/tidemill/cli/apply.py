@@ -15,10 +15,9 @@ import typer
 from tidemill.bus.control_client import Publisher, read_all
 from tidemill.cli.options import AsOutput, DataDir, Output, connected
 from tidemill.errors import Refused, Rejected
-from tidemill.events import features as facts
-from tidemill.events import feed, log, predictions, progress, topics
-from tidemill.events.base import Event
+from tidemill.events import topics
 from tidemill.events.compatibility import broken
+from tidemill.events.folded import FOLD_TYPES
 from tidemill.events.identity import event_id
 from tidemill.events.schema_registry import Registry
 from tidemill.events.spec import Applied
@@ -29,20 +28,6 @@ from tidemill.spec.diff import Change, changes
 from tidemill.spec.schemas import full_name
 from tidemill.stack.topics import ensure_topics
 from tidemill.trust import keys
-
-FOLD_TYPES: tuple[type[Event], ...] = (
-    log.Barrier,
-    log.SpecAdopted,
-    log.ModelSwitched,
-    log.Progressed,
-    feed.Progressed,
-    facts.Outcome,
-    facts.Unlabelled,
-    facts.Failed,
-    predictions.Prediction,
-    progress.Progress,
-)
-"""What folds read and write beside a use case's own records: their ids are in the bundle, so that no fold asks anyone."""
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from services.ingest import handlers
+from services.ingest import handlers, specs
 from services.ingest.adapters.following import Following
 from services.ingest.handlers import Order, Rollouts
 from tidemill.bus.control_client import Follower, Heard
+from tidemill.bus.metrics import SPECS_REFUSED
 from tidemill.errors import Rejected
 from tidemill.events import governance, serving, spec
 from tidemill.events.schema_registry import Registry
@@ -24,7 +25,10 @@ _KINDS = (spec.Applied, governance.ApprovalDecided, governance.RolloutOrdered, s
 
 
 class Catalogue:
-    """What the control plane has said: the newest spec of each stream, its rollout orders and people's verdicts. Safe for threads."""
+    """What the control plane has said: the newest spec that each stream can follow, its rollout orders and people's verdicts.
+
+    Safe for threads.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -38,7 +42,7 @@ class Catalogue:
         return sorted(self._bundles)
 
     def bundle(self, stream: str) -> Bundle | None:
-        """The stream's newest spec."""
+        """The stream's newest spec of those that can be followed."""
         return self._bundles.get(stream)
 
     def rollouts(self, stream: str) -> Rollouts:
@@ -64,9 +68,10 @@ class Catalogue:
 
     def _apply(self, event: spec.Applied) -> None:
         try:
-            self._bundles[event.stream] = Bundle.applied(event.stream, event.content)
-        except Rejected as error:
-            logger.error("spec not adopted", extra={"stream": event.stream, "digest": event.digest, "error": error.message})
+            self._bundles[event.stream] = specs.followed(event, self.bundle(event.stream))
+        except Rejected as error:  # the stream keeps its spec
+            SPECS_REFUSED.labels(event.stream).inc()
+            logger.error("spec not followed", extra={"stream": event.stream, "digest": event.digest, "error": error.message})
 
 
 class Listener(Following):

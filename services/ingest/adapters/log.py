@@ -42,6 +42,8 @@ class LogWriter:
 
     def __init__(self, settings: Settings, stream: str, shard: int, registry: Registry) -> None:
         self.topic, self.shard, self._registry = f"log.{stream}", shard, registry
+        self.newest = ""
+        """Fingerprint of the newest record that was sent."""
         self.acked = -1
         """The newest offset known to be in the log."""
         self.shifted = False
@@ -56,6 +58,8 @@ class LogWriter:
             headers[i].append(("traceparent", traceparent.encode()))
         heard = {i: partial(self._heard, place + i, told.get(i)) for i in {count - 1, *told}}
         self._sender.send(self.topic, self.shard, records.keys, records.values, headers, heard)
+        key = records.keys[-1]
+        self.newest = fingerprint(None if key is None else key.encode(), records.values[-1])
 
     def bury(self, letters: Sequence[tuple[DeadLetter, Headers]]) -> None:
         """Send dead letters and wait for the broker to have them: the log may not move past them before. Raises Transient."""

@@ -29,10 +29,10 @@ _LOOK_AGAIN = 5.0
 class RawTopics:
     """One worker's reader of its stream's raw topics. Not for several threads."""
 
-    def __init__(self, settings: Settings, stream: str) -> None:
+    def __init__(self, settings: Settings, stream: str, shard: int) -> None:
         """Reads nothing before `assign`."""
         self._stream = stream
-        self._consumer = reading.reader(settings, "ingest-raw")
+        self.consumer = reading.reader(settings, "ingest-raw", f"ingest-{stream}-{shard}")
         self._next: dict[Lane, int] = {}
         self._ends: dict[Lane, int] = {}
         self._paused: set[Lane] = set()
@@ -46,7 +46,7 @@ class RawTopics:
         places = {
             Lane(source, number): place
             for source in sources
-            for number, place in reading.watermarks(self._consumer, self._topic(source)).items()
+            for number, place in reading.watermarks(self.consumer, self._topic(source)).items()
         }
         for lane, (low, high) in places.items():
             if passed.get(lane, low) > high:
@@ -58,12 +58,12 @@ class RawTopics:
         self._next = {lane: max(low, passed.get(lane, low)) for lane, (low, _) in places.items()}
         self._ends = {lane: high for lane, (_, high) in places.items()}
         self._paused.clear()
-        self._consumer.assign([self._place(lane, offset) for lane, offset in self._next.items()])
+        self.consumer.assign([self._place(lane, offset) for lane, offset in self._next.items()])
         return list(places)
 
     def take(self, limit: int, wait: float) -> list[Arrival]:
         """What has come: at most `limit` records, after waiting at most `wait` seconds for the first."""
-        taken = reading.take(self._consumer, limit, wait)
+        taken = reading.take(self.consumer, limit, wait)
         messages, now = reading.good(taken), time.time_ns() // 1000
         arrivals = (
             [self._arrival(topic, partition, part, now) for (topic, partition), part in grouped(messages)] if messages else []
@@ -78,7 +78,7 @@ class RawTopics:
             return False
         self._look_at = time.monotonic() + _LOOK_AGAIN
         try:
-            topics = self._consumer.list_topics(timeout=_LOOK_AGAIN).topics
+            topics = self.consumer.list_topics(timeout=_LOOK_AGAIN).topics
         except KafkaException:
             return False
         counts = Counter(self._topic(lane.source) for lane in self._next)
@@ -87,7 +87,7 @@ class RawTopics:
     def more(self) -> set[Lane]:
         """The lanes of which the broker has more than was taken, as far as is known here."""
         for lane in self._next:
-            _, high = self._consumer.get_watermark_offsets(self._place(lane), cached=True)
+            _, high = self.consumer.get_watermark_offsets(self._place(lane), cached=True)
             self._ends[lane] = max(self._ends[lane], high)
         return {lane for lane, end in self._ends.items() if self._next[lane] < end}
 
@@ -101,14 +101,14 @@ class RawTopics:
     def hold(self, full: set[Lane]) -> None:
         """Pause these lanes, and go on with all others."""
         if begin := full - self._paused:
-            self._consumer.pause([self._place(lane) for lane in begin])
+            self.consumer.pause([self._place(lane) for lane in begin])
         if end := self._paused - full:
-            self._consumer.resume([self._place(lane) for lane in end])
+            self.consumer.resume([self._place(lane) for lane in end])
         self._paused = set(full)
 
     def close(self) -> None:
         """Leave the broker."""
-        self._consumer.close()
+        self.consumer.close()
 
     def _arrival(self, topic: str, partition: int, messages: list[Message], now: int) -> Arrival:
         lane = Lane(topic.removeprefix(f"raw.{self._stream}."), partition)
@@ -135,6 +135,6 @@ class RawTopics:
 
 def _ahead(topic: str, partition: int, passed: int, end: int) -> str:
     return (
-        f"the log is ahead of its raw topic: it holds records of {topic}[{partition}] up to {passed - 1}, but that ends at {end}; "
+        f"the log is ahead of its raw topic: records of {topic}[{partition}] up to {passed - 1} are judged, but that ends at {end}; "
         "restore the raw topic, or give the stream another name"
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from services.ingest.adapters.answers import Answer
+from services.ingest.adapters.judged import Judged
 from services.ingest.adapters.letters import letter
 from services.ingest.adapters.log import LogWriter, Told
 from services.ingest.adapters.replies import Address, Replies, addressed
@@ -19,20 +20,16 @@ from services.ingest.settings import Limits
 from services.ingest.step import Output, Plan, Records, Repeats
 from tidemill import telemetry
 from tidemill.bus import metrics
-from tidemill.bus.limit import DeadShare
-from tidemill.bus.snapshot import fingerprint
 
 
 class Teller:
     """The output side of one shard. Not for several threads."""
 
     def __init__(
-        self, state: State, writer: LogWriter, states: States, switches: Switches, replies: Replies, limits: Limits, dead: DeadShare
+        self, state: State, writer: LogWriter, states: States, switches: Switches, replies: Replies, limits: Limits, judged: Judged
     ) -> None:
         self._state, self._writer, self._states = state, writer, states
-        self._switches, self._replies, self._limits, self._dead = switches, replies, limits, dead
-        self._newest = ""
-        """Fingerprint of the log's last record."""
+        self._switches, self._replies, self._limits, self._judged = switches, replies, limits, judged
         self._stored = (state.seq, time.monotonic())
         self._traces: list[str] = []
         """`traceparent`s of this round's sampled events."""
@@ -45,9 +42,10 @@ class Teller:
     def tell(self, out: Output, plan: Plan, arrivals: Sequence[Arrival], asked: int, polled: int) -> None:
         """All that one step said about these arrivals, which were asked for at `asked` and there at `polled` (ns).
 
-        Raises DeliveryError, Transient, TooManyDead.
+        The broker is to have all that was told before. Raises DeliveryError, Transient, TooManyDead.
         """
         stepped = telemetry.now()
+        self._judged.keep()
         self._bury(out.dead, polled)
         place = self._state.offset - sum(len(records.values) for records in out.records)
         for records in out.records:
@@ -60,13 +58,15 @@ class Teller:
         around(self._state.stream, self._state.shard, self._traces, asked, polled, stepped)
         self._traces.clear()
         self._count(out, arrivals)
+        self._judged.count(out.read, len(out.dead))  # where that stops the process, nothing of it is kept: the next life stops too
         self._tidy()
-        self._dead.count(out.read, len(out.dead))
+        self._judged.note(self._state, self._writer.newest)
 
     def drain(self, seconds: float) -> None:
-        """Have the broker take all that was said, and keep a snapshot."""
+        """Have the broker take all that was said, and keep a snapshot and the places in the raw topics."""
         if self._writer.flush(seconds):
             self._store()
+            self._judged.rest(self._state, self._writer.newest)
 
     def _bury(self, dead: list[Dead], polled: int) -> None:
         if not dead:
@@ -107,8 +107,6 @@ class Teller:
     def _send(self, records: Records, place: int, traces: dict[int, str], told: dict[int, Told]) -> None:
         self._writer.append(records, place, traces, told)
         metrics.WRITTEN.labels(self._writer.topic).inc(len(records.values))
-        key = records.keys[-1]
-        self._newest = fingerprint(None if key is None else key.encode(), records.values[-1])
 
     def _awaited(self, rows: RawRows) -> dict[int, Told]:
         """Whom to tell which rows are in the log."""
@@ -151,8 +149,8 @@ class Teller:
             self._store()
 
     def _store(self) -> None:
-        if self._newest and self._state.seq > self._stored[0]:
-            self._states.put(self._state, self._writer.topic, self._newest)
+        if self._state.seq > self._stored[0]:
+            self._states.put(self._state, self._writer.topic, self._writer.newest)
         self._stored = (self._state.seq, time.monotonic())
 
     def _topic(self, source: str) -> str:

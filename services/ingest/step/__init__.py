@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from services.ingest.model import Arrival, Lane, Level, RawRows, State, Switch
 from services.ingest.step import kernels
-from services.ingest.step.append import Output, Records, Repeats, adopt, append_level, append_rows, append_switch, barrier
+from services.ingest.step.append import Output, Records, Repeats, adopt, adopted, append_level, append_rows, append_switch, barrier
 from services.ingest.step.merge import Merge
 from services.ingest.step.plan import Plan, compiled
 from services.ingest.step.reading import read, unknown_ids
@@ -21,6 +21,7 @@ __all__ = [
     "Repeats",
     "Shard",
     "adopt",
+    "adopted",
     "barrier",
     "begin",
     "compiled",
@@ -59,7 +60,7 @@ def step(
         found = read(shard.plan, arrival)
         out.read += len(found.rows) + len(found.promises) + len(found.dead)
         out.dead += found.dead
-        out.dead += shard.merge.arrive(arrival.lane, found.rows, found.promises, now)
+        out.dead += shard.merge.arrive(arrival.lane, int(arrival.offsets[-1]) + 1, found.rows, found.promises, now)
         warned += found.warned
     for piece in shard.merge.release(more, list(switches), now):
         if isinstance(piece, RawRows):
@@ -68,6 +69,7 @@ def step(
             append_level(shard.state, shard.plan, piece, out)
         else:
             append_switch(shard.state, shard.plan, piece, now, out)
+    shard.state.passed |= shard.merge.passed()
     out.warned = dict(warned)
     return out
 

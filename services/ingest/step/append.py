@@ -89,6 +89,11 @@ def append_switch(state: State, plan: Plan, switch: Switch, now: int, out: Outpu
         out.records.append(replace(record, switch=switch))
 
 
+def adopted(state: State, bundle: Bundle) -> bool:
+    """Whether the log's spec is this one, also in its schema ids, which are no part of the digest: folds write by them."""
+    return state.bundle is not None and (state.bundle.digest, state.bundle.ids) == (bundle.digest, bundle.ids)
+
+
 def adopt(state: State, bundle: Bundle) -> Records:
     """log.SpecAdopted: from here on `bundle` holds."""
     state.bundle = bundle
@@ -139,11 +144,10 @@ def _before(rows: RawRows, last: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
 
 
 def _pass(state: State, plan: Plan, rows: RawRows) -> None:
-    """The lanes have moved past these rows, whatever became of them."""
+    """The merge has moved past these rows, whatever became of them."""
     names, codes = plan.names, rows.source.astype(np.int64) << 16 | rows.partition
     for code in np.unique(codes).tolist():
         lane, of = Lane(names[code >> 16], code & 0xFFFF), np.flatnonzero(codes == code)
-        state.passed[lane] = int(rows.offset[of[-1]]) + 1
         state.peak[lane] = max(state.peak.get(lane, NEVER), int(rows.key[of[-1]]))
     state.last = (int(rows.key[-1]), int(rows.source[-1]), int(rows.partition[-1]))
 

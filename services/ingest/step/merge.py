@@ -40,8 +40,8 @@ class Merge:
                 queue.peak = max(queue.peak, state.promised)
             self.queues[lane] = queue
 
-    def arrive(self, lane: Lane, rows: RawRows, promises: list[Promise], now: int) -> list[Dead]:
-        """Take a lane's next rows and the promises among them; `now` is wall time, us."""
+    def arrive(self, lane: Lane, behind: int, rows: RawRows, promises: list[Promise], now: int) -> list[Dead]:
+        """Take a lane's next rows and the promises among them; `behind` is the raw offset after them, `now` wall time, us."""
         queue, dead, begin = self.queues[lane], [], 0
         for promise in promises:
             end = int(np.searchsorted(rows.offset, promise.offset))
@@ -49,8 +49,12 @@ class Merge:
             dead += self._promise(queue, promise)
             begin = end
         queue.add(rows.cut(begin, len(rows)) if begin else rows)
-        queue.heard = now
+        queue.end, queue.heard = behind, now
         return dead
+
+    def passed(self) -> dict[Lane, int]:
+        """By lane, where anything has arrived: the raw offset below which all that did is judged."""
+        return {lane: queue.passed(self.promised) for lane, queue in self.queues.items() if queue.end}
 
     def release(self, more: Collection[Lane], switches: list[Switch], now: int) -> Iterator[Piece]:
         """What may go into the log, in order. `more`: the lanes of which the broker has more; `now`: wall time, us."""

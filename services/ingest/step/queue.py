@@ -29,10 +29,14 @@ class Queue:
     promise: int = NEVER
     """The newest promise of this replay; NEVER where there is none (yet)."""
     ended: bool = False
+    said: deque[Promise] = field(default_factory=deque)
+    """Promises of this replay that the log does not have yet: a restart must hear them again."""
     ready: deque[RawRows] = field(default_factory=deque)
     opened: list[RawRows] = field(default_factory=list)
     held: int = 0
     """Bytes of all rows here."""
+    end: int = 0
+    """The raw offset behind all that has arrived; 0 before anything has."""
     heard: int = 0
     """When rows last came, us of wall time: the beginning of an idle spell."""
 
@@ -45,6 +49,14 @@ class Queue:
     def until(self) -> int:
         """Nothing more will come with a merge key below this."""
         return ALWAYS if self.ended else self.promise
+
+    def passed(self, promised: int) -> int:
+        """The raw offset below which nothing waits here; `promised` is the log's newest promise."""
+        while self.said and self.said[0].until <= promised and not self.said[0].ended:
+            self.said.popleft()
+        rows = self.ready[0] if self.ready else self.opened[0] if self.opened else None
+        oldest = self.end if rows is None else int(rows.offset[0])
+        return min(oldest, self.said[0].offset) if self.said else oldest
 
     def add(self, rows: RawRows) -> None:
         """Take rows that follow those already here."""
@@ -61,6 +73,7 @@ class Queue:
         until = max(self.promise, promise.until)
         late = [self._late(row, until) for row in self._take_open()]
         self.promise, self.ended = until, promise.ended
+        self.said.append(promise)
         self.peak = max(self.peak, until)
         return [dead for part in late for dead in part]
 
@@ -73,6 +86,7 @@ class Queue:
     def end_replay(self) -> None:
         """The open rows came after the feed's end: they are live."""
         self.promise, self.ended = NEVER, False
+        self.said.clear()
         for rows in self._take_open():
             self._settle(rows)
 

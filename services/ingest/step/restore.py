@@ -64,7 +64,7 @@ def _events(
 
 
 def _lane(state: State, lane: Lane, headers: npt.NDArray[np.void]) -> None:
-    state.passed[lane] = int(headers["raw_offset"].max()) + 1
+    state.passed[lane] = max(state.passed.get(lane, 0), int(headers["raw_offset"].max()) + 1)
     state.peak[lane] = max(state.peak.get(lane, NEVER), int(headers["known"].max()))
 
 

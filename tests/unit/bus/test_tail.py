@@ -119,6 +119,23 @@ def test_a_service_stops_when_most_of_its_newest_input_dies() -> None:
         share.count(100, 90)
 
 
+def test_a_share_goes_on_with_what_a_former_life_has_seen() -> None:
+    share = DeadShare(share=0.5, window=1000, least=100)
+    share.resume(1000, 400)
+    share.count(100, 100)
+    assert share.seen == (1100, 500)
+    with pytest.raises(TooManyDead):
+        share.count(150, 150)
+
+
+def test_what_somebody_has_let_pass_stops_no_later_life() -> None:
+    lenient, strict = DeadShare(share=1.0, least=100), DeadShare(share=0.5, least=100)
+    lenient.count(300, 300)
+    strict.resume(*lenient.seen)
+    strict.count(1, 0)
+    assert strict.seen == (1, 0)
+
+
 def test_few_dead_records_never_stop_a_service() -> None:
     share = DeadShare(share=0.5, window=1000, least=100)
     share.count(60, 60)

@@ -25,7 +25,7 @@ from tidemill.settings import Settings
 def ends(tmp_path: Path) -> Iterator[tuple[RawTopics, LogWriter]]:
     """The reader and the writer of a shard, with nobody behind them."""
     settings = Settings(data_dir=tmp_path, kafka="127.0.0.1:1", librdkafka={"log_level": "0"})
-    raw, writer = RawTopics(settings, "s"), LogWriter(settings, "s", 0, Registry("http://127.0.0.1:2"))
+    raw, writer = RawTopics(settings, "s", 0), LogWriter(settings, "s", 0, Registry("http://127.0.0.1:2"))
     yield raw, writer
     writer.purge()
     raw.close()

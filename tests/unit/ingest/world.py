@@ -14,20 +14,14 @@ from services.ingest.model import Arrival, Dead, Lane, State, Switch
 from services.ingest.step import Output, Records, Shard, adopt, barrier, begin, compiled, restore, step
 from tidemill.events import feed, log, log_header, wire
 from tidemill.events.base import Event
+from tidemill.events.folded import FOLD_TYPES
 from tidemill.spec import Bundle, StreamSpec
 from tidemill.trust.keys import KeyRing
 
 SECOND = 1_000_000
 NOW = 1_800_000_000 * SECOND
 """The broker's clock in these tests, us."""
-IDS = {
-    "a": 1,
-    "b": 2,
-    **{
-        kind.full_name(): 10 + i
-        for i, kind in enumerate((feed.Progressed, log.Barrier, log.SpecAdopted, log.ModelSwitched, log.Progressed))
-    },
-}
+IDS = {"a": 1, "b": 2, "vector:t": 3, **{kind.full_name(): 10 + i for i, kind in enumerate(FOLD_TYPES)}}
 
 
 def schema(source: str) -> dict[str, Any]:
@@ -87,6 +81,20 @@ def arrival(lane: Lane, values: Sequence[bytes | None], begin: int = 0, now: int
     return Arrival(lane, offsets, np.full(len(values), now), list(values), [f"{lane.source}/{lane.partition}/{n}" for n in offsets])
 
 
+NOBODY = KeyRing({})
+
+
+@dataclass(frozen=True)
+class Places:
+    """What the broker keeps of a shard: how far its raw lanes were judged when its log had so many records."""
+
+    count: int
+    passed: dict[Lane, int]
+
+
+NOWHERE = Places(0, {})
+
+
 @dataclass
 class Log:
     """What the writers of one shard have appended."""
@@ -100,6 +108,11 @@ class Log:
             self.headers += list(part.headers)
             self.keys += [None if key is None else key.encode() for key in part.keys]
             self.values += part.values
+
+    def follow(self, state: State, end: int, ring: KeyRing = NOBODY) -> None:
+        """Take the records up to offset `end` into the state."""
+        part = slice(state.offset, end)
+        restore(state, self.rows[part], np.arange(len(self.headers))[part], self.keys[part], self.values[part], ring)
 
     def prefix(self, count: int) -> Log:
         return Log(self.headers[:count], self.keys[:count], self.values[:count])
@@ -146,16 +159,17 @@ def _name(kind: int, key: bytes | None, value: bytes) -> str:
     return (key or b"").decode()
 
 
-NOBODY = KeyRing({})
-
-
 class Writer:
-    """One life of a writer: restores from the log, then takes what it is given."""
+    """One life of a writer: restores from the log and the places that were kept, then takes what it is given."""
 
-    def __init__(self, log_: Log, spec: Bundle, lanes: Iterable[Lane], shard: int = 0, ring: KeyRing = NOBODY) -> None:
+    def __init__(
+        self, log_: Log, spec: Bundle, lanes: Iterable[Lane], shard: int = 0, ring: KeyRing = NOBODY, kept: Places = NOWHERE
+    ) -> None:
         self.log, self.outputs = log_, []
         state = State("world", shard)
-        restore(state, log_.rows, np.arange(len(log_.headers)), log_.keys, log_.values, ring)
+        log_.follow(state, kept.count, ring)
+        state.passed |= kept.passed
+        log_.follow(state, len(log_.headers), ring)
         log_.append([barrier(state, spec, writer=len(log_.headers) + 7)])
         restore(state, log_.rows[-1:], np.array([len(log_.headers) - 1]), [None], log_.values[-1:], ring)
         if state.bundle is None:
@@ -169,6 +183,11 @@ class Writer:
         for queue in self.shard.merge.queues.values():
             assert queue.held == sum(len(value) for rows in (*queue.ready, *queue.opened) for value in rows.values)
         return out
+
+    @property
+    def places(self) -> Places:
+        """What may be kept once the broker has all that was said."""
+        return Places(len(self.log.headers), dict(self.shard.state.passed))
 
     @property
     def dead(self) -> list[Dead]:

@@ -188,6 +188,8 @@ def test_bad_raw_records_become_dead_letters_and_their_neighbours_events(ingest:
         "no id": (stream.event("a", None, START), errors.MISSING_ID),
         "NaN": (stream.event("a", "raw-nan", START, float("nan")), errors.CHECK_FAILED),
         "infinite": (stream.event("a", "raw-inf", START, float("inf")), errors.CHECK_FAILED),
+        "NaN where none may be": (stream.event("a", "raw-nan", START, share=float("nan")), errors.CHECK_FAILED),
+        "infinite where none may be": (stream.event("a", "raw-inf", START, share=float("-inf")), errors.CHECK_FAILED),
         "out of bounds": (stream.event("a", "raw-101", START, 101.0), errors.CHECK_FAILED),
         "too large": (whole + b"x" * 600_000, errors.TOO_LARGE),
         "same id": (stream.event("a", "raw-0", START + 5), errors.ID_CONFLICT),

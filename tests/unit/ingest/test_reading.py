@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import json
+import math
 from typing import Any
 
+import fastavro
 import pytest
 
 from services.ingest import errors
@@ -45,6 +49,8 @@ def reason_of(value: bytes | None, **spec: Any) -> tuple[str, str]:
         (event("a", "", BASE), errors.MISSING_ID),
         (event("a", "nan", BASE, float("nan")), errors.CHECK_FAILED),
         (event("a", "inf", BASE, float("-inf")), errors.CHECK_FAILED),
+        (event("a", "nan", BASE, share=float("nan")), errors.CHECK_FAILED),
+        (event("a", "inf", BASE, share=float("inf")), errors.CHECK_FAILED),
         (b"\0" * 600_000, errors.TOO_LARGE),
         (promise("b", BASE), errors.CHECK_FAILED),
     ],
@@ -58,6 +64,26 @@ def test_a_failed_check_names_the_rule_and_the_value() -> None:
     assert reason == errors.CHECK_FAILED
     assert "BETWEEN" in message
     assert "7.5" in message
+
+
+def test_a_number_that_may_be_missing_is_finite_where_it_is_there() -> None:
+    assert reason_of(event("a", "x", BASE, share=float("nan")))[1] == "share is no finite number: share = nan"
+    found = read(compiled(bundle()), arrival(A0, [event("a", "none", BASE), event("a", "half", BASE, share=0.5)]))
+    assert found.rows.ids == ["none", "half"]
+
+
+@pytest.mark.parametrize(("column", "kind", "value"), [("count", "double", math.inf), ("amount", ["null", "long"], None)])
+def test_what_another_version_wrote_is_judged_as_the_sources_number(column: str, kind: Any, value: float | None) -> None:
+    """Versions may differ in how they write a number: an int as a double, one that is never missing as one that may be."""
+    spec = bundle()
+    spec.schemas["a"]["fields"].append({"name": "count", "type": "long", "default": 0})
+    plan, other = compiled(spec), copy.deepcopy(spec.schemas["a"])
+    next(field for field in other["fields"] if field["name"] == column)["type"] = kind
+    plan.sources["a"].learn(77, other)
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, other, {"id": "x", "at": BASE, "amount": 1, "count": 1, column: value})
+    found = read(plan, arrival(A0, [wire.frame(77, out.getvalue())]))
+    assert [dead.message for dead in found.dead] == [f"{column} is no finite number: {column} = {value}"]
 
 
 def test_a_time_may_be_ahead_of_the_broker_by_as_much_as_the_spec_says() -> None:

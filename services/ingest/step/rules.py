@@ -43,6 +43,11 @@ class Times:
     now: I64
     """When the broker had it."""
 
+    @property
+    def latest(self) -> I64:
+        """What must not be too far ahead."""
+        return np.maximum(self.event, self.known)
+
 
 @dataclass(frozen=True, slots=True)
 class Events:
@@ -90,7 +95,7 @@ def warnings(found: Events, among: Mask) -> Counter[tuple[str, str]]:
 
 def _time_faults(source: Source, at: Times) -> Iterator[Fault]:
     accept = source.spec.accept
-    first, last = np.minimum(at.event, at.known), np.maximum(at.event, at.known)
+    first, last = np.minimum(at.event, at.known), at.latest
     limit = at.now + accept.ahead
     yield Fault(
         errors.TIME_OUT_OF_RANGE,

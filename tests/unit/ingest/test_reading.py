@@ -33,6 +33,13 @@ def reason_of(value: bytes | None, **spec: Any) -> tuple[str, str]:
     return found.dead[0].reason, found.dead[0].message
 
 
+def written(by: dict[str, Any], schema_id: int, row: dict[str, Any]) -> bytes:
+    """A framed raw event by another schema than the world's."""
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, by, row)
+    return wire.frame(schema_id, out.getvalue())
+
+
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
@@ -80,9 +87,8 @@ def test_what_another_version_wrote_is_judged_as_the_sources_number(column: str,
     plan, other = compiled(spec), copy.deepcopy(spec.schemas["a"])
     next(field for field in other["fields"] if field["name"] == column)["type"] = kind
     plan.sources["a"].learn(77, other)
-    out = io.BytesIO()
-    fastavro.schemaless_writer(out, other, {"id": "x", "at": BASE, "amount": 1, "count": 1, column: value})
-    found = read(plan, arrival(A0, [wire.frame(77, out.getvalue())]))
+    row = {"id": "x", "at": BASE, "amount": 1, "count": 1, column: value}
+    found = read(plan, arrival(A0, [written(other, 77, row)]))
     assert [dead.message for dead in found.dead] == [f"{column} is no finite number: {column} = {value}"]
 
 
@@ -114,6 +120,19 @@ def test_a_row_later_than_its_feeds_promise_is_dead_and_the_rest_is_merged() -> 
     writer.take(arrival(A0, values))
     assert [dead.reason for dead in writer.dead] == [errors.TIME_OUT_OF_RANGE]
     assert [name for name in writer.log.order() if name[0] != "|"] == ["x", "y"]
+
+
+def test_an_event_later_than_its_feeds_promise_is_dead_whenever_it_was_known() -> None:
+    """Known in time, but ten years ahead: whoever reads its entity's windows would be late for ten years."""
+    spec = bundle(known_at="known")
+    spec.schemas["a"]["fields"].append({"name": "known", "type": {"type": "long", "logicalType": "timestamp-micros"}})
+    row = {"at": BASE, "amount": 1.0, "known": BASE + 1}
+    rows = [{"id": "x"}, {"id": "far", "at": BASE + 3650 * 86_400 * SECOND}, {"id": "last", "at": BASE + 301 * SECOND - 1}]
+    writer = Writer(Log(), spec, (A0,))
+    values = [written(spec.schemas["a"], IDS["a"], row | change) for change in rows]
+    writer.take(arrival(A0, [promise("a", BASE), *values, promise("a", BASE + SECOND)]))
+    assert [(dead.offset, dead.reason) for dead in writer.dead] == [(2, errors.TIME_OUT_OF_RANGE)]
+    assert [name for name in writer.log.order() if name[0] != "|"] == ["x", "last"]
 
 
 def test_an_unknown_schema_is_asked_for_and_an_older_version_is_read() -> None:

@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 
 from services.monitoring.fold import Monitoring
 from tests.calls import calls_of
+from tests.unit.feature_store.brute import MINUTE
 from tests.unit.serving import scene
 from tests.unit.serving.scene import EVENTS, SWITCHES, WINDOW, Trust, features, pairs, serve
 from tidemill.bus.fold import Batch
@@ -47,11 +48,11 @@ class Inputs:
         return [list(scene.batches(topic, records, itertools.repeat(size))) for topic, records in found.items()]
 
 
-def wider() -> Bundle:
-    """A later spec, whose windows hold enough vectors to judge drift by."""
+def with_windows(length: int) -> Bundle:
+    """A later spec with windows of another length, us."""
     spec = scene.bundle()
     model = spec.models["m"]
-    monitors = model.monitors.model_copy(update={"window": 4 * WINDOW})
+    monitors = model.monitors.model_copy(update={"window": length})
     return spec.model_copy(update={"models": {"m": model.model_copy(update={"monitors": monitors})}})
 
 
@@ -141,10 +142,24 @@ def test_an_alert_that_a_new_spec_no_longer_has_is_cleared_where_the_spec_is_ado
 
 
 def test_drift_is_told_of_the_feature_that_moved(trust: Trust) -> None:
-    said = watch(itertools.chain(*Inputs(trust, specs={1: wider()}, switches=(2, 3)).topics(10**6)), trust)
+    said = watch(itertools.chain(*Inputs(trust, specs={1: with_windows(4 * WINDOW)}, switches=(2, 3)).topics(10**6)), trust)
     raised = [event for event in said if isinstance(event, AlertRaised) and event.name == "shift"]
     assert raised
     assert raised[0].feature in scene.NAMES
+
+
+@pytest.mark.parametrize(("length", "lengths"), [(10 * MINUTE, [30, 20, 10, 10]), (120 * MINUTE, [30, 30, 60, 120])])
+def test_a_window_that_is_open_when_its_length_changes_is_told_with_its_true_bounds(
+    trust: Trust, length: int, lengths: list[int]
+) -> None:
+    """The spec changes at the 90th event, after 44 and a half minutes: in the second window, which has 15 minutes to go."""
+    found = Inputs(trust, specs={90: with_windows(length)})
+    said = windows(watch(itertools.chain(*found.topics(10**6)), trust))
+    assert [(one.window_end - one.window_start) // MINUTE for one in said[:4]] == lengths
+    assert [one.window_end for one in said[:-1]] == [one.window_start for one in said[1:]]
+    asked = [int(row["stream_time"]) for name, row in scene.small.parsed(scene.bundle(), found.features) if name == "vector:ask"]
+    for one in said:
+        assert one.predictions == sum(one.window_start <= time < one.window_end for time in asked)
 
 
 @pytest.mark.parametrize("seed", range(4))

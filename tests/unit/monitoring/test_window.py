@@ -11,6 +11,7 @@ from services.monitoring.drift import Drift
 from services.monitoring.model import LABELLED, Watch
 from services.monitoring.window import LEAST_VECTORS, Closing, close
 from tests.unit.serving import scene
+from tests.unit.serving.scene import WINDOW
 from tidemill.events.monitoring import AlertRaised, WindowClosed
 from tidemill.models.reference import Reference, Spread
 from tidemill.spec.model import ModelSpec
@@ -28,7 +29,7 @@ def model(**alert: Any) -> ModelSpec:
 def watch(*labelled: tuple[int, tuple[float, float]], version: int | None = 2, shadow: float = 0.5) -> Watch:
     """The open window of champion `version`; each label is (version that scored, (label, score))."""
     rows = np.array([(label, by, score, shadow) for by, (label, score) in labelled], LABELLED)
-    return Watch(begin=0, labelled=rows, outcomes=len(rows), version=version)
+    return Watch(begin=0, end=WINDOW, labelled=rows, outcomes=len(rows), version=version)
 
 
 def ended(found: Watch, spec: ModelSpec) -> tuple[WindowClosed, list[AlertRaised]]:
@@ -41,7 +42,7 @@ def ended(found: Watch, spec: ModelSpec) -> tuple[WindowClosed, list[AlertRaised
 def shifted(vectors: int) -> Watch:
     """All in the first of ten bins, half of them without a value."""
     bins = np.array([vectors // 2] + [0] * (len(REFERENCE.spreads[0].shares) - 1))
-    return Watch(begin=0, version=2, drift=Drift(vectors, {"x": bins}, {"x": vectors - vectors // 2}))
+    return Watch(begin=0, end=WINDOW, version=2, drift=Drift(vectors, {"x": bins}, {"x": vectors - vectors // 2}))
 
 
 def test_a_new_champion_is_not_judged_by_what_the_old_one_scored() -> None:

@@ -122,7 +122,7 @@ def _fold(state: State, known: Known, begin: int, end: int) -> list[Said]:
             at = max(at, min(until, end))
             if at < end:
                 position = int(times["position"][at - begin])
-                said += [(position, fact) for fact in _close(state, known, model, position)]
+                said += [(position, fact) for fact in _pass(state, known, model, position, int(times["stream_time"][at - begin]))]
     return [fact for _, fact in sorted(said, key=lambda one: one[0])]
 
 
@@ -198,6 +198,17 @@ def _open(watch: Watch, model: ModelSpec, time: int) -> None:
     watch.open(time // window * window, window)
 
 
+def _pass(state: State, known: Known, model: ModelSpec, position: int, time: int) -> list[Said]:
+    """Close what ends up to a time: the open window, and behind it those without a record as one, so that no gap costs more than that."""
+    watch, window, said = state.watch(model.model), model.monitors.window, list[Said]()
+    if watch.end <= time:
+        said += _close(state, known, model, position)
+    if watch.end <= time:
+        watch.end = time // window * window
+        said += _close(state, known, model, position)
+    return said
+
+
 def _close(state: State, known: Known, model: ModelSpec, position: int, ended: bool = False) -> list[Said]:
     """Close a model's open window at a position of the log."""
     watch = state.watch(model.model)
@@ -255,8 +266,7 @@ def _progress(state: State, known: Known, time: int, position: int, ended: bool)
         watch = state.watch(model.model)
         if watch.begin is None:
             _open(watch, model, time)
-        while watch.end <= time:
-            said += _close(state, known, model, position)
+        said += _pass(state, known, model, position, time)
         if ended:
             said += _close(state, known, model, position, ended=True)
     return said

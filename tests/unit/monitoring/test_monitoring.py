@@ -14,13 +14,16 @@ from prometheus_client import REGISTRY
 
 from services.monitoring.fold import Monitoring
 from tests.calls import calls_of
-from tests.unit.feature_store.brute import MINUTE
+from tests.unit.feature_store import small
+from tests.unit.feature_store.brute import DAY, MINUTE, in_stream
+from tests.unit.feature_store.brute import Event as Record
 from tests.unit.serving import scene
 from tests.unit.serving.scene import EVENTS, SWITCHES, WINDOW, Trust, features, pairs, serve
 from tidemill.bus.fold import Batch
 from tidemill.errors import Rejected
-from tidemill.events import wire
+from tidemill.events import log_header, wire
 from tidemill.events.base import Event
+from tidemill.events.log import Progressed
 from tidemill.events.monitoring import AlertCleared, AlertRaised, WindowClosed
 from tidemill.spec import Bundle
 
@@ -146,6 +149,26 @@ def test_drift_is_told_of_the_feature_that_moved(trust: Trust) -> None:
     raised = [event for event in said if isinstance(event, AlertRaised) and event.name == "shift"]
     assert raised
     assert raised[0].feature in scene.NAMES
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_gap_of_years_is_told_as_one_window(trust: Trust, ended: bool) -> None:
+    """The first record behind it closes the window before it and the gap; or the stream's progress does."""
+    row = {"id": "q", "who": "a", "x": 1.0, "loud": True}
+    late = 13 * 365 * DAY + 40 * MINUTE
+    log = [Record(n, "asks", f"q{n}", at, at, row) for n, at in enumerate((0, 40 * MINUTE, late))]
+    records = small.records(scene.bundle(), in_stream(log[:2] if ended else log))
+    if ended:
+        last = Progressed(seq=0, position=0, stream_time=0, stream="small", ended=True)
+        value = wire.frame(small.IDS[last.full_name()], wire.datum(last))
+        records.append((log_header.PROGRESSED, 255, late, None, value))
+    told = small.fold(records, itertools.repeat(10))
+    said = pairs(serve(told, trust, itertools.repeat(10))["predictions"])
+    topics = [scene.batches(name, found, itertools.repeat(10)) for name, found in (("features", told), ("predictions", said))]
+    found = [(one.window_start, one.window_end, one.predictions) for one in windows(watch(itertools.chain(*topics), trust))]
+    begin = late // WINDOW * WINDOW
+    assert found[:3] == [(0, WINDOW, 1), (WINDOW, 2 * WINDOW, 1), (2 * WINDOW, begin, 0)]
+    assert found[3:] == ([(begin, begin + WINDOW, 0)] if ended else [])
 
 
 @pytest.mark.parametrize(("length", "lengths"), [(10 * MINUTE, [30, 20, 10, 10]), (120 * MINUTE, [30, 30, 60, 120])])

@@ -248,14 +248,16 @@ def _adopt(state: State, spec: SpecAdopted) -> list[Said]:
 
 
 def _switch(state: State, known: Known, switch: ModelSwitched) -> None:
-    """A switch that holds seats another champion; its counts begin anew, against its own reference."""
+    """Where a switch that holds seats another champion, its counts begin anew, against its own reference."""
     try:
         state.roster = state.roster.switched(switch, telemetry.link(None), known.ring)
     except Refused:
         return
     watch, champion = state.watch(switch.model), state.roster.of(switch.model).champion
-    watch.drift = Drift()
-    watch.champion, watch.version = (champion.artifact, champion.version) if champion else ("", None)
+    seated = (champion.artifact, champion.version) if champion else ("", None)
+    if seated == (watch.champion, watch.version):
+        return
+    watch.drift, (watch.champion, watch.version) = Drift(), seated
     for alert in watch.alerts.values():
         alert.streak = 0
 

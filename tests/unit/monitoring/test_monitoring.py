@@ -23,7 +23,7 @@ from tidemill.bus.fold import Batch
 from tidemill.errors import Rejected
 from tidemill.events import log_header, wire
 from tidemill.events.base import Event
-from tidemill.events.log import Progressed
+from tidemill.events.log import ModelSwitched, Progressed
 from tidemill.events.monitoring import AlertCleared, AlertRaised, WindowClosed
 from tidemill.spec import Bundle
 
@@ -39,10 +39,14 @@ class Inputs:
     """The three topics that monitoring reads."""
 
     def __init__(
-        self, trust: Trust, specs: dict[int, Bundle] | None = None, switches: tuple[int, int] = SWITCHES, count: int = EVENTS
+        self,
+        trust: Trust,
+        turns: dict[int, Bundle | ModelSwitched] | None = None,
+        switches: tuple[int, int] = SWITCHES,
+        count: int = EVENTS,
     ) -> None:
-        turns = {switches[0]: trust.switch(1, 1), switches[1]: trust.switch(2, 2), **(specs or {})}
-        self.features = features(turns, count=count)
+        switched = {switches[0]: trust.switch(1, 1), switches[1]: trust.switch(2, 2)}
+        self.features = features({**switched, **(turns or {})}, count=count)
         said = serve(self.features, trust, itertools.repeat(10**6))
         self.predictions, self.shadows = pairs(said["predictions"]), pairs(said["shadows"])
 
@@ -132,8 +136,36 @@ def test_an_alert_is_raised_once_with_its_evidence_and_listed_while_it_is_up(tru
     assert set(states[1:]) <= {"active", "cleared"}
 
 
+def raised_in(inputs: Inputs, trust: Trust) -> list[tuple[str, int, int]]:
+    """(name, windows in a row, window's end) of every alert that was raised."""
+    said = watch(itertools.chain(*inputs.topics(10**6)), trust)
+    return [(event.name, event.windows, event.window_end) for event in said if isinstance(event, AlertRaised)]
+
+
+def in_window(end: int) -> int:
+    """The number of an event a minute into the window with this end."""
+    return 2 * (end - WINDOW + MINUTE) // MINUTE
+
+
+def test_a_new_champion_is_not_blamed_for_the_bad_windows_of_the_old_one(trust: Trust) -> None:
+    """It comes to serve in the window by which the alert would have been raised, and is as bad."""
+    name, count, end = raised_in(inputs(trust), trust)[0]
+    changed = Inputs(trust, switches=(SWITCHES[0], in_window(end)))
+    assert raised_in(changed, trust)[0] == (name, count, end + WINDOW)
+
+
+def test_a_switch_that_changes_no_champion_changes_no_count(trust: Trust) -> None:
+    """A version that does not serve is revoked, in the window by which an alert is raised."""
+    plain = Inputs(trust, switches=(2, 3))
+    first = raised_in(plain, trust)[0]
+    revoked = Inputs(trust, {in_window(first[2]): trust.switch(3, 3, action="revoke")}, switches=(2, 3))
+    assert raised_in(revoked, trust) == raised_in(plain, trust)
+    whole, again = (windows(watch(itertools.chain(*found.topics(10**6)), trust)) for found in (plain, revoked))
+    assert [one.psi for one in again] == [one.psi for one in whole]
+
+
 def test_an_alert_that_a_new_spec_no_longer_has_is_cleared_where_the_spec_is_adopted(trust: Trust) -> None:
-    inputs = Inputs(trust, specs={500: scene.quieter()})
+    inputs = Inputs(trust, turns={500: scene.quieter()})
     said = watch(itertools.chain(*inputs.topics(10**6)), trust)
     raised = {event.alert for event in said if isinstance(event, AlertRaised)}
     cleared = [event for event in said if isinstance(event, AlertCleared)]
@@ -145,7 +177,7 @@ def test_an_alert_that_a_new_spec_no_longer_has_is_cleared_where_the_spec_is_ado
 
 
 def test_drift_is_told_of_the_feature_that_moved(trust: Trust) -> None:
-    said = watch(itertools.chain(*Inputs(trust, specs={1: with_windows(4 * WINDOW)}, switches=(2, 3)).topics(10**6)), trust)
+    said = watch(itertools.chain(*Inputs(trust, turns={1: with_windows(4 * WINDOW)}, switches=(2, 3)).topics(10**6)), trust)
     raised = [event for event in said if isinstance(event, AlertRaised) and event.name == "shift"]
     assert raised
     assert raised[0].feature in scene.NAMES
@@ -176,7 +208,7 @@ def test_a_window_that_is_open_when_its_length_changes_is_told_with_its_true_bou
     trust: Trust, length: int, lengths: list[int]
 ) -> None:
     """The spec changes at the 90th event, after 44 and a half minutes: in the second window, which has 15 minutes to go."""
-    found = Inputs(trust, specs={90: with_windows(length)})
+    found = Inputs(trust, turns={90: with_windows(length)})
     said = windows(watch(itertools.chain(*found.topics(10**6)), trust))
     assert [(one.window_end - one.window_start) // MINUTE for one in said[:4]] == lengths
     assert [one.window_end for one in said[:-1]] == [one.window_start for one in said[1:]]

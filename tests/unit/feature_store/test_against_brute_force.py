@@ -89,6 +89,19 @@ def test_every_window_of_every_trigger_agrees(log: list[Event], chosen: dict[str
     assert_agreement(log, chosen)
 
 
+def test_a_late_event_between_two_readings_of_one_tile_is_in_the_second() -> None:
+    """What the older tiles gave to the first reading is kept, unless one of them changes."""
+    start, row = 1_000 * DAY + 30 * MINUTE, {"who": "w", "x": 1.0, "loud": True, "y": 1.0, "about": None}
+    told = [("tells", 0), ("asks", 1), ("tells", -10 * MINUTE), ("asks", 3), ("tells", -20 * MINUTE), ("asks", 5)]
+    log = [Event(n, source, f"e{n}", start + at, start + n, row | {"id": f"e{n}"}) for n, (source, at) in enumerate(told, 1)]
+    features = {"n": {"agg": "count", "over": ["1h"]}, "s": {"agg": "sum", "of": "y", "over": ["1h"]}}
+    view = {"source": "tells", "entity": "who", "features": features, "lateness": "0s"}
+    spec = small.bundle({"v0": view})
+    out = small.parsed(spec, small.fold(small.records(spec, brute.in_stream(log)), itertools.repeat(9)))
+    assert [float(vector["v0__n__1h"]) for name, vector in out if name == "vector:ask"] == [1, 2, 3]
+    assert_agreement(log, {"v0": view})
+
+
 def test_who_is_forgotten_does_not_depend_on_the_room() -> None:
     """A table begins with room for 64 entities, and gives rows away when it is full."""
     rng = np.random.default_rng(5)

@@ -64,6 +64,30 @@ def test_without_labels_of_its_own_a_window_has_no_realised_figures(version: int
     assert (closed.metrics, closed.shadow_metrics, raised) == ({}, {}, [])
 
 
+def after(spec: ModelSpec, *windows: tuple[float, float]) -> list[list[str]]:
+    """Which states of the alert windows in a row list, each with one label."""
+    found, states = watch(), []
+    for one in windows:
+        found.labelled = watch((2, one)).labelled
+        states.append([alert.state for alert in ended(found, spec)[0].alerts])
+    return states
+
+
+def test_windows_that_are_bad_but_not_in_a_row_raise_nothing() -> None:
+    assert after(model(**WORSE, windows=2), BAD, GOOD, BAD, BAD) == [[], [], [], ["raised"]]
+
+
+def test_an_alert_stays_up_until_its_figure_is_behind_the_bound_that_clears_it() -> None:
+    """Log losses of 2.3, 0.4 and 0.1."""
+    spec = model(metric="log_loss", above=0.5, clears_below=0.2)
+    assert after(spec, BAD, (1.0, 0.7), GOOD) == [["raised"], ["active"], ["cleared"]]
+
+
+def test_an_alert_below_a_bound_is_cleared_above_the_other() -> None:
+    spec = model(metric="log_loss", below=0.2, clears_above=0.5)
+    assert after(spec, GOOD, (1.0, 0.7), BAD) == [["raised"], ["active"], ["cleared"]]
+
+
 @pytest.mark.parametrize(("least", "count"), [(2, 1), (3, 0)])
 def test_min_labels_counts_the_labels_that_the_figure_rests_on(least: int, count: int) -> None:
     found = watch((1, BAD), (2, BAD), (2, BAD))

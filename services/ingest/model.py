@@ -70,6 +70,8 @@ class RawRows:
     key: I64
     """Merge key: known time, but never less than that of an earlier row of the lane; us."""
     known: I64
+    latest: I64
+    """The later of known and event time; us."""
     source: npt.NDArray[np.uint8]
     """Index in the spec's order."""
     partition: npt.NDArray[np.uint16]
@@ -113,8 +115,10 @@ class RawRows:
         return RawRows(**columns)
 
 
-_COLUMNS = ("key", "known", "source", "partition", "offset", "ident", "content", "ids", "values", "origins")
-_TYPES = {"key": "i8", "known": "i8", "source": "u1", "partition": "u2", "offset": "i8", "ident": "u8", "content": "u8"}
+_COLUMNS = ("key", "known", "latest", "source", "partition", "offset", "ident", "content", "ids", "values", "origins")
+_TYPES = {
+    "key": "i8", "known": "i8", "latest": "i8", "source": "u1", "partition": "u2", "offset": "i8", "ident": "u8", "content": "u8",
+}  # fmt: skip
 
 
 def _join(columns: Sequence[Any]) -> Any:

@@ -36,6 +36,8 @@ class Watch:
 
     begin: int | None = None
     """The open window's begin, us; None before the first record."""
+    end: int = 0
+    """The open window's end: where a window of the spec's length ends, counted from the epoch."""
     predictions: int = 0
     scored: int = 0
     unlabelled: int = 0
@@ -55,6 +57,10 @@ class Watch:
     """Predictions whose vectors have not been folded yet."""
     shadowed: Structs = field(default_factory=lambda: np.zeros(0, SCORES))
     """Shadow predictions likewise."""
+
+    def open(self, begin: int, window: int) -> None:
+        """Begin a window, which ends where the next one of this length (us) begins."""
+        self.begin, self.end = begin, (begin // window + 1) * window
 
     def alert(self, name: str) -> Alert:
         """The state of an alert."""
@@ -115,7 +121,7 @@ class State:
         return state
 
 
-_NUMBERS = ("begin", "predictions", "scored", "unlabelled", "outcomes_total", "outcomes", "champion", "version")
+_NUMBERS = ("begin", "end", "predictions", "scored", "unlabelled", "outcomes_total", "outcomes", "champion", "version")
 _ARRAYS = ("scores", "labelled", "waiting", "heard", "shadowed")
 
 

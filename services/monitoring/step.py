@@ -116,15 +116,13 @@ def _fold(state: State, known: Known, begin: int, end: int) -> list[Said]:
         watch, at = state.watch(model.model), begin
         while at < end:
             if watch.begin is None:
-                window = model.monitors.window
-                watch.begin = int(times["stream_time"][at - begin]) // window * window
-            closes = watch.begin + model.monitors.window
-            until = begin + int(np.searchsorted(times["stream_time"], closes))
+                _open(watch, model, int(times["stream_time"][at - begin]))
+            until = begin + int(np.searchsorted(times["stream_time"], watch.end))
             _collect(state, known, model, watch, at, min(until, end))
             at = max(at, min(until, end))
             if at < end:
                 position = int(times["position"][at - begin])
-                said += [(position, fact) for fact in _close(state, known, model, position)]
+                said += [(position, fact) for fact in _pass(state, known, model, position, int(times["stream_time"][at - begin]))]
     return [fact for _, fact in sorted(said, key=lambda one: one[0])]
 
 
@@ -194,6 +192,23 @@ def _resolve(watch: Watch, rows: Structs, labelled: bool) -> None:
     watch.waiting = np.delete(watch.waiting, places[there])
 
 
+def _open(watch: Watch, model: ModelSpec, time: int) -> None:
+    """Open the first window: that in which a time lies."""
+    window = model.monitors.window
+    watch.open(time // window * window, window)
+
+
+def _pass(state: State, known: Known, model: ModelSpec, position: int, time: int) -> list[Said]:
+    """Close what ends up to a time: the open window, and behind it those without a record as one, so that no gap costs more than that."""
+    watch, window, said = state.watch(model.model), model.monitors.window, list[Said]()
+    if watch.end <= time:
+        said += _close(state, known, model, position)
+    if watch.end <= time:
+        watch.end = time // window * window
+        said += _close(state, known, model, position)
+    return said
+
+
 def _close(state: State, known: Known, model: ModelSpec, position: int, ended: bool = False) -> list[Said]:
     """Close a model's open window at a position of the log."""
     watch = state.watch(model.model)
@@ -215,7 +230,9 @@ def _turn(state: State, known: Known, name: str, value: bytes) -> list[Said]:
 
 
 def _adopt(state: State, spec: SpecAdopted) -> list[Said]:
-    """Go on under a new spec. What is up and is in it no more would otherwise stay up for ever."""
+    """Go on under a new spec. What is up and is in it no more would otherwise stay up for ever; and an open window ends where it would
+    have, or before that at the end of one of the length that windows have now.
+    """
     before, closing = state.roster, Closing(state.stream, state.partition, int(spec.position))
     state.roster = before.adopted(spec.content)
     said: list[Said] = []
@@ -223,18 +240,24 @@ def _adopt(state: State, spec: SpecAdopted) -> list[Said]:
         after = state.roster.models.get(model.model)
         gone = model.monitors.alerts.keys() - (after.monitors.alerts.keys() if after else ())
         said += withdraw(state.watch(model.model), model, sorted(gone), closing, int(spec.stream_time))
+    for model in state.roster.models.values():
+        watch, window = state.watch(model.model), model.monitors.window
+        if watch.begin is not None:
+            watch.end = min(watch.end, (max(watch.begin, int(spec.stream_time)) // window + 1) * window)
     return said
 
 
 def _switch(state: State, known: Known, switch: ModelSwitched) -> None:
-    """A switch that holds seats another champion; its counts begin anew, against its own reference."""
+    """Where a switch that holds seats another champion, its counts begin anew, against its own reference."""
     try:
         state.roster = state.roster.switched(switch, telemetry.link(None), known.ring)
     except Refused:
         return
     watch, champion = state.watch(switch.model), state.roster.of(switch.model).champion
-    watch.drift = Drift()
-    watch.champion, watch.version = (champion.artifact, champion.version) if champion else ("", None)
+    seated = (champion.artifact, champion.version) if champion else ("", None)
+    if seated == (watch.champion, watch.version):
+        return
+    watch.drift, (watch.champion, watch.version) = Drift(), seated
     for alert in watch.alerts.values():
         alert.streak = 0
 
@@ -242,11 +265,10 @@ def _switch(state: State, known: Known, switch: ModelSwitched) -> None:
 def _progress(state: State, known: Known, time: int, position: int, ended: bool) -> list[Said]:
     said: list[Said] = []
     for model in state.roster.models.values():
-        watch, window = state.watch(model.model), model.monitors.window
+        watch = state.watch(model.model)
         if watch.begin is None:
-            watch.begin = time // window * window
-        while watch.begin + window <= time:
-            said += _close(state, known, model, position)
+            _open(watch, model, time)
+        said += _pass(state, known, model, position, time)
         if ended:
             said += _close(state, known, model, position, ended=True)
     return said

@@ -52,7 +52,7 @@ class Figures:
 def close(watch: Watch, model: ModelSpec, closing: Closing, reference: Reference | None) -> list[Said]:
     """The facts of the open window, alerts first; the watch goes on with the next window."""
     assert watch.begin is not None
-    begin, end = watch.begin, watch.begin + model.monitors.window
+    begin, end = watch.begin, watch.end
     figures = _figures(watch, reference)
     said, alerts = _alerts(watch, model, closing, end, figures, reference)
     scores = watch.scores["score"]
@@ -78,7 +78,7 @@ def close(watch: Watch, model: ModelSpec, closing: Closing, reference: Reference
         alerts=alerts,
         ended=closing.ended,
     )
-    _begin_next(watch, end)
+    _begin_next(watch, model.monitors.window)
     return [*said, closed]
 
 
@@ -105,8 +105,9 @@ def withdraw(watch: Watch, model: ModelSpec, names: list[str], closing: Closing,
     return said
 
 
-def _begin_next(watch: Watch, begin: int) -> None:
-    watch.begin, watch.predictions, watch.scored, watch.unlabelled, watch.outcomes = begin, 0, 0, 0, 0
+def _begin_next(watch: Watch, window: int) -> None:
+    watch.open(watch.end, window)
+    watch.predictions, watch.scored, watch.unlabelled, watch.outcomes = 0, 0, 0, 0
     watch.scores, watch.labelled, watch.drift = np.zeros(0, SCORES), np.zeros(0, LABELLED), Drift()
 
 

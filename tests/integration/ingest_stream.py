@@ -64,8 +64,8 @@ class Stream:
             publisher.publish(said)
         return bundle
 
-    def event(self, source: str, id: str | None, at: int, amount: float = 1.0) -> bytes:
-        return world.event(source, id, at, amount, schema_id=self.ids[source])
+    def event(self, source: str, id: str | None, at: int, amount: float = 1.0, share: float | None = None) -> bytes:
+        return world.event(source, id, at, amount, schema_id=self.ids[source], share=share)
 
     def promise(self, source: str, until: int, ended: bool = False) -> bytes:
         said = feed.Progressed(source=source, until=until, ended=ended)

@@ -16,6 +16,7 @@ from tests.conftest import Stack
 from tests.integration.ingest_stream import Ingest, Stream
 from tests.unit.ingest.world import SECOND, schema
 from tests.waiting import until
+from tidemill.bus.limit import STOPPED
 from tidemill.events import log_header, wire
 
 START = 1_000_000_000 * SECOND
@@ -189,6 +190,8 @@ def test_bad_raw_records_become_dead_letters_and_their_neighbours_events(ingest:
         "no id": (stream.event("a", None, START), errors.MISSING_ID),
         "NaN": (stream.event("a", "raw-nan", START, float("nan")), errors.CHECK_FAILED),
         "infinite": (stream.event("a", "raw-inf", START, float("inf")), errors.CHECK_FAILED),
+        "NaN where none may be": (stream.event("a", "raw-nan", START, share=float("nan")), errors.CHECK_FAILED),
+        "infinite where none may be": (stream.event("a", "raw-inf", START, share=float("-inf")), errors.CHECK_FAILED),
         "out of bounds": (stream.event("a", "raw-101", START, 101.0), errors.CHECK_FAILED),
         "too large": (whole + b"x" * 600_000, errors.TOO_LARGE),
         "same id": (stream.event("a", "raw-0", START + 5), errors.ID_CONFLICT),
@@ -331,7 +334,7 @@ def test_a_stream_most_of_which_dies_stops_ingest_until_somebody_says_to_go_on(s
     try:
         life = made.start().ready()
         made.send("a", [*([b"no avro"] * 300), made.event("a", "behind", START)])
-        assert life.process.wait(60) == 1
+        assert life.process.wait(60) == STOPPED
         assert "TooManyDead" in life.tail()
         made.start(TIDEMILL_DEAD_SHARE="1").ready()
         until(lambda: "behind" in dict(made.events()), "what comes behind")

@@ -211,9 +211,7 @@ def _print_status(state: State, services: dict[str, dict[str, Any]]) -> None:
     tables.show(("service", *keys), ([name, *(service[key] for key in keys)] for name, service in services.items()), console)
     for name, service in services.items():
         if service["state"] == "stopped":
-            typer.echo(
-                f"{name} has stopped until somebody looks: `tidemill logs {name}` says why; `tidemill down` and `up` start it again"
-            )
+            typer.echo(f"{name} has stopped until somebody looks: `tidemill logs {name}` says why, and how to go on")
         for stream, reasons in service["switches_ignored"].items():
             counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
             typer.echo(f"{name} ignored switches in the log of {stream} that do not hold: {counts}; see `tidemill logs {name}`")

@@ -1,8 +1,14 @@
 """The label join: triggers wait for their label; a label finds its trigger, a trigger its early label, or time runs out.
 
+A label counts where the stream time of its record is at most `within` past the trigger's event time, whatever else waits. At the
+first record after it whose stream time is later the trigger expires. A label that came first is remembered as long.
+
 Entries (a waiting trigger, or a label that came first) stand in a ring in log order. A table maps the match key to the first and
 last entry of its chain; chains link forward. Every entry ends exactly once: joined, expired, or ended with its source. A trigger
 without a key waits like any other, and no label finds it.
+
+Most entries run out of time in log order, at the ring's beginning. Those that do so before an older one, since they became known long
+after their event time, stand in a heap as well.
 """
 
 from __future__ import annotations
@@ -41,15 +47,22 @@ EVENTS: Final = np.dtype(
 )
 """A record as the join sees it; times in us, `label` NaN where null or none."""
 
+_LINKED: Final = 3
+"""An entry that has ended where its chain could not let go of it."""
+
 ENTRIES: Final = np.dtype(
     [("key", "u8"), ("time", "i8"), ("position", "i8"), ("id_hash", "u8"), ("label", "f8"), ("next", "i8"), ("state", "i8")]
 )
-"""`state`: 0 done, TRIGGER waiting, LABEL early; `next`: the number of the chain's next entry, -1 at its end."""
+"""`state`: 0 done, TRIGGER waiting, LABEL early, or _LINKED; `next`: the number of the chain's next entry, -1 at its end; `time`: a
+trigger's event time, or the stream time at which a label came.
+"""
 
 JOINED: Final = np.dtype([("cause", "i8"), ("what", "i8"), ("position", "i8"), ("time", "i8"), ("id_hash", "u8"), ("label", "f8")])
 """What came out: by which record of the batch, and of the trigger its position, event time and id."""
 
 _FIRST = 256
+_NEVER: Final = np.iinfo(np.int64).min
+_ALWAYS: Final = np.iinfo(np.int64).max
 
 
 @part
@@ -64,15 +77,15 @@ def _slot(keys, heads, key):  # type: ignore[no-untyped-def]
 @part
 def _remove(keys, heads, tails, at):  # type: ignore[no-untyped-def]
     """Empty a slot and move back what linear probing had pushed on (Knuth, TAOCP 3, 6.4, algorithm R)."""
-    size = keys.shape[0]
+    mask = keys.shape[0] - 1
     hole = at
-    probe = (at + 1) % size
+    probe = (at + 1) & mask
     while heads[probe] >= 0:
-        home = np.int64(keys[probe] & np.uint64(size - 1))
-        if (probe - home) % size >= (probe - hole) % size:
+        home = np.int64(keys[probe] & np.uint64(mask))
+        if (probe - home) & mask >= (probe - hole) & mask:
             keys[hole], heads[hole], tails[hole] = keys[probe], heads[probe], tails[probe]
             hole = probe
-        probe = (probe + 1) % size
+        probe = (probe + 1) & mask
     heads[hole] = -1
 
 
@@ -87,39 +100,78 @@ def _emit(out, made, cause, what, entry, label):  # type: ignore[no-untyped-def]
 @part
 def _link(ring, keys, heads, tails, number):  # type: ignore[no-untyped-def]
     """Put an entry at the end of its key's chain."""
-    key = ring[number % ring.shape[0]]["key"]
+    key = ring[number & (ring.shape[0] - 1)]["key"]
     at = _slot(keys, heads, key)
     if heads[at] < 0:
         keys[at], heads[at] = key, number
     else:
-        ring[tails[at] % ring.shape[0]]["next"] = number
+        ring[tails[at] & (ring.shape[0] - 1)]["next"] = number
     tails[at] = number
 
 
 @part
-def _push(ring, bounds, keys, heads, tails, event, state):  # type: ignore[no-untyped-def]
+def _queue(late, bounds, time, number):  # type: ignore[no-untyped-def]
+    """Take down when a new entry's turn to expire comes: after all others, or else by the heap."""
+    if time >= bounds[3]:
+        bounds[3] = time
+        return
+    at = bounds[2]
+    while at > 0 and late[(at - 1) // 2, 0] > time:
+        late[at, 0], late[at, 1] = late[(at - 1) // 2, 0], late[(at - 1) // 2, 1]
+        at = (at - 1) // 2
+    late[at, 0], late[at, 1] = time, number
+    bounds[2] += 1
+
+
+@part
+def _sooner(time, number, other_time, other_number):  # type: ignore[no-untyped-def]
+    return time < other_time or (time == other_time and number < other_number)
+
+
+@part
+def _unqueue(late, bounds):  # type: ignore[no-untyped-def]
+    """Let go of the heap's first: its last one sinks from there to its place."""
+    bounds[2] -= 1
+    size, at, child = bounds[2], 0, 1
+    time, number = late[size, 0], late[size, 1]
+    while child < size:
+        if child + 1 < size and _sooner(late[child + 1, 0], late[child + 1, 1], late[child, 0], late[child, 1]):
+            child += 1
+        if not _sooner(late[child, 0], late[child, 1], time, number):
+            break
+        late[at, 0], late[at, 1] = late[child, 0], late[child, 1]
+        at, child = child, 2 * child + 1
+    late[at, 0], late[at, 1] = time, number
+
+
+@part
+def _push(ring, bounds, late, keys, heads, tails, event, key, time):  # type: ignore[no-untyped-def]
     number = bounds[1]
-    entry = ring[number % ring.shape[0]]
-    entry["key"], entry["time"], entry["position"] = event["key"], event["time"], event["position"]
-    entry["id_hash"], entry["label"], entry["next"], entry["state"] = event["id_hash"], event["label"], -1, state
+    entry = ring[number & (ring.shape[0] - 1)]
+    entry["key"], entry["time"], entry["position"] = key, time, event["position"]
+    entry["id_hash"], entry["label"], entry["next"], entry["state"] = event["id_hash"], event["label"], -1, event["kind"]
     _link(ring, keys, heads, tails, number)
+    _queue(late, bounds, time, number)
     bounds[1] = number + 1
 
 
 @kernel
-def _chain(ring, bounds, keys, heads, tails):  # type: ignore[no-untyped-def]
-    """Make the chains, and the table of them, of all entries that wait."""
+def _chain(ring, bounds, late, keys, heads, tails):  # type: ignore[no-untyped-def]
+    """Make the chains, the table of them, and the heap, of all entries that wait."""
     for number in range(bounds[0], bounds[1]):
-        entry = ring[number % ring.shape[0]]
+        entry = ring[number & (ring.shape[0] - 1)]
         entry["next"] = -1
+        if entry["state"] == _LINKED:
+            entry["state"] = 0
         if entry["state"] != 0:
             _link(ring, keys, heads, tails, number)
+            _queue(late, bounds, entry["time"], number)
 
 
 @part
 def _pop(ring, bounds, keys, heads, tails):  # type: ignore[no-untyped-def]
-    """Let go of the oldest entry; one that still waited is the first of its chain."""
-    entry = ring[bounds[0] % ring.shape[0]]
+    """Let go of the oldest entry; one that its chain still has is the first there."""
+    entry = ring[bounds[0] & (ring.shape[0] - 1)]
     if entry["state"] != 0:
         at = _slot(keys, heads, entry["key"])
         if entry["next"] >= 0:
@@ -131,43 +183,86 @@ def _pop(ring, bounds, keys, heads, tails):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def join(begin, events, within, ring, bounds, keys, heads, tails, out, made):  # type: ignore[no-untyped-def]
-    """Fold events `begin`..; returns (next event, rows made). Stops early where the ring, the table or `out` wants more room."""
+def join(begin, events, within, ring, bounds, late, keys, heads, tails, out, made):  # type: ignore[no-untyped-def]
+    """Fold events `begin`..; returns (next event, rows made). Stops early where the ring, the heap or `out` wants more room."""
     for i in range(begin, events.shape[0]):
         event = events[i]
         waiting = bounds[1] - bounds[0]
-        if waiting + 1 >= ring.shape[0] or made + waiting + 1 >= out.shape[0]:
+        if waiting + 1 >= ring.shape[0] or made + waiting + 1 >= out.shape[0] or bounds[2] >= late.shape[0]:
             return i, made
-        while bounds[0] < bounds[1]:
-            entry = ring[bounds[0] % ring.shape[0]]
-            if entry["state"] != 0 and event["kind"] != ENDED and entry["time"] + within >= event["stream"]:
-                break
-            if entry["state"] == TRIGGER:
-                made = _emit(out, made, i, SOURCE_ENDED if event["kind"] == ENDED else EXPIRED, entry, np.nan)
-            _pop(ring, bounds, keys, heads, tails)
-        if event["kind"] == TRIGGER and event["key"] == np.uint64(0):
-            _push(ring, bounds, keys, heads, tails, event, TRIGGER)
-        elif event["kind"] == TRIGGER or (event["kind"] == LABEL and event["key"] != np.uint64(0)):
-            made = _meet(i, event, ring, bounds, keys, heads, tails, out, made)
+        due = _ALWAYS if event["kind"] == ENDED else event["stream"] - within
+        made = _expire(i, event, due, ring, bounds, late, keys, heads, tails, out, made)
+        if event["kind"] == TRIGGER or (event["kind"] == LABEL and event["key"] != np.uint64(0)):
+            made = _meet(i, event, within, ring, bounds, late, keys, heads, tails, out, made)
     return events.shape[0], made
 
 
 @part
-def _meet(i, event, ring, bounds, keys, heads, tails, out, made):  # type: ignore[no-untyped-def]
-    """A trigger or a label looks for its counterpart, or waits for it."""
-    at = _slot(keys, heads, event["key"])
+def _waits(entry):  # type: ignore[no-untyped-def]
+    return entry["state"] == TRIGGER or entry["state"] == LABEL
+
+
+@part
+def _expire(i, event, due, ring, bounds, late, keys, heads, tails, out, made):  # type: ignore[no-untyped-def]
+    """End the entries whose time is before `due`, the soonest first, and let go of what has ended at the ring's beginning."""
+    what = SOURCE_ENDED if event["kind"] == ENDED else EXPIRED
+    while bounds[2] > 0 and late[0, 0] < due and bounds[0] < bounds[1]:
+        number, entry = bounds[0], ring[bounds[0] & (ring.shape[0] - 1)]
+        if _waits(entry) and _sooner(late[0, 0], late[0, 1], entry["time"], number):
+            number, entry = late[0, 1], ring[late[0, 1] & (ring.shape[0] - 1)]
+            _unqueue(late, bounds)
+        if number >= bounds[0] and entry["state"] == TRIGGER:
+            made = _emit(out, made, i, what, entry, np.nan)
+        if number >= bounds[0] and entry["state"] != 0:
+            entry["state"] = _LINKED
+        if number == bounds[0]:
+            _pop(ring, bounds, keys, heads, tails)
+    while bounds[0] < bounds[1]:
+        entry = ring[bounds[0] & (ring.shape[0] - 1)]
+        if _waits(entry) and entry["time"] >= due:
+            return made
+        if entry["state"] == TRIGGER:
+            made = _emit(out, made, i, what, entry, np.nan)
+        _pop(ring, bounds, keys, heads, tails)
+    bounds[2], bounds[3] = 0, _NEVER
+    return made
+
+
+@part
+def _first(ring, heads, at):  # type: ignore[no-untyped-def]
+    """The number of a chain's first entry; those before it that have ended leave the chain."""
     number = heads[at]
-    if number < 0 or ring[number % ring.shape[0]]["state"] == event["kind"]:
-        if event["kind"] == TRIGGER or number < 0:  # a second label for the same key, before its trigger, tells nothing new
-            _push(ring, bounds, keys, heads, tails, event, event["kind"])
+    entry = ring[number & (ring.shape[0] - 1)]
+    while entry["state"] == _LINKED and entry["next"] >= 0:
+        entry["state"] = 0
+        number = entry["next"]
+        heads[at] = number
+        entry = ring[number & (ring.shape[0] - 1)]
+    return number
+
+
+@part
+def _meet(i, event, within, ring, bounds, late, keys, heads, tails, out, made):  # type: ignore[no-untyped-def]
+    """A trigger or a label looks for its counterpart, or waits for it."""
+    at, asks = _slot(keys, heads, event["key"]), event["kind"] == TRIGGER
+    number, there = heads[at], 0
+    if number >= 0:
+        number = _first(ring, heads, at)
+        there = ring[number & (ring.shape[0] - 1)]["state"]
+    if there != (LABEL if asks else TRIGGER) or (asks and ring[number & (ring.shape[0] - 1)]["time"] > event["time"] + within):
+        if asks or there != LABEL:  # a second label for the same key, before its trigger, tells nothing new
+            # for whom a label came too late, no other comes in time
+            key = np.uint64(0) if there == LABEL else event["key"]
+            _push(ring, bounds, late, keys, heads, tails, event, key, event["time"] if asks else event["stream"])
         return made
-    if event["kind"] == TRIGGER:
-        early = ring[number % ring.shape[0]]
+    if asks:
+        early = ring[number & (ring.shape[0] - 1)]
         made = _emit(out, made, i, NULL_LABEL if np.isnan(early["label"]) else OUTCOME, event, early["label"])
         early["state"] = 0
-    while number >= 0 and event["kind"] == LABEL:
-        entry = ring[number % ring.shape[0]]
-        made = _emit(out, made, i, NULL_LABEL if np.isnan(event["label"]) else OUTCOME, entry, event["label"])
+    while number >= 0 and not asks:
+        entry = ring[number & (ring.shape[0] - 1)]
+        if entry["state"] == TRIGGER:
+            made = _emit(out, made, i, NULL_LABEL if np.isnan(event["label"]) else OUTCOME, entry, event["label"])
         entry["state"] = 0
         number = entry["next"]
     _remove(keys, heads, tails, at)
@@ -176,11 +271,14 @@ def _meet(i, event, ring, bounds, keys, heads, tails, out, made):  # type: ignor
 
 @dataclass
 class Join:
-    """One model's join. `bounds` are the numbers of the oldest entry and of the next one."""
+    """One model's join."""
 
     plan: LabelPlan
     ring: npt.NDArray[np.void]
     bounds: npt.NDArray[np.int64]
+    """Numbers of the oldest entry and of the next one; how many are in the heap; the latest time of those that are not."""
+    late: npt.NDArray[np.int64]
+    """The heap, by time and number; some of them may have ended."""
     keys: npt.NDArray[np.uint64]
     heads: npt.NDArray[np.int64]
     tails: npt.NDArray[np.int64]
@@ -190,8 +288,8 @@ class Join:
         """A join with room for so many entries (a power of two)."""
         size = 2 * room
         return cls(
-            plan, np.zeros(room, ENTRIES), np.array([begin, begin], np.int64), np.zeros(size, np.uint64),
-            np.full(size, -1, np.int64), np.full(size, -1, np.int64),
+            plan, np.zeros(room, ENTRIES), np.array([begin, begin, 0, _NEVER], np.int64), np.zeros((room, 2), np.int64),
+            np.zeros(size, np.uint64), np.full(size, -1, np.int64), np.full(size, -1, np.int64),
         )  # fmt: skip
 
     def fold(self, events: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
@@ -199,11 +297,11 @@ class Join:
         out, made, begin = np.zeros(len(events) + self.waiting + 2, JOINED), 0, 0
         while True:
             begin, made = join(
-                begin, events, self.plan.within, self.ring, self.bounds, self.keys, self.heads, self.tails, out, made
+                begin, events, self.plan.within, self.ring, self.bounds, self.late, self.keys, self.heads, self.tails, out, made
             )
             if begin == len(events):
                 return out[:made]
-            if self.waiting + 1 >= len(self.ring):
+            if self.waiting + 1 >= len(self.ring) or self.bounds[2] >= len(self.late):
                 self._grow()
             more = made + self.waiting + len(events) - begin + 2
             out = np.concatenate([out[:made], np.zeros(max(more - made, 2), JOINED)])
@@ -216,7 +314,7 @@ class Join:
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The state, without what can be derived."""
         numbers = np.arange(self.bounds[0], self.bounds[1]) % len(self.ring)
-        return {"entries": self.ring[numbers], "bounds": self.bounds.copy()}
+        return {"entries": self.ring[numbers], "bounds": self.bounds[:2].copy()}
 
     @classmethod
     def restore(cls, plan: LabelPlan, arrays: dict[str, npt.NDArray[Any]], room: int) -> Join:
@@ -238,15 +336,16 @@ class Join:
         return Join.restore(plan, arrays, len(self.ring))
 
     def _grow(self) -> None:
-        """Twice the room."""
-        grown = Join.empty(self.plan, 2 * len(self.ring))
+        """Twice the room; or the same, where only the heap is full, of entries that have ended."""
+        grown = Join.empty(self.plan, len(self.ring) * (2 if 2 * self.waiting >= len(self.ring) else 1))
         kept = self.arrays()
         grown._put(kept["entries"], int(self.bounds[0]))
-        self.ring, self.keys, self.heads, self.tails = grown.ring, grown.keys, grown.heads, grown.tails
+        self.ring, self.bounds, self.late = grown.ring, grown.bounds, grown.late
+        self.keys, self.heads, self.tails = grown.keys, grown.heads, grown.tails
 
     def _put(self, entries: npt.NDArray[np.void], begin: int) -> None:
         """Fill an empty join with entries from number `begin` on."""
-        self.bounds[:] = begin, begin + len(entries)
+        self.bounds[:2] = begin, begin + len(entries)
         numbers = np.arange(begin, begin + len(entries))
         self.ring[numbers % len(self.ring)] = entries
-        _chain(self.ring, self.bounds, self.keys, self.heads, self.tails)
+        _chain(self.ring, self.bounds, self.late, self.keys, self.heads, self.tails)

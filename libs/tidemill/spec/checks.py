@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
+from typing import Final
 
 from tidemill.spec import expressions
 from tidemill.spec.bundle import Bundle
@@ -27,6 +28,9 @@ def check_stream(bundle: Bundle, document: Document) -> None:
         for column, count in Counter(columns).items():
             if count > 1:
                 document.error(("entities", entity), f"column {column!r} twice in one key", "name it once")
+            _check_written_alike(bundle, _sources_of(bundle, entity), column, ("entities", entity), document)
+    if stream.split_by is not None:
+        _check_written_alike(bundle, stream.sources, stream.split_by, ("split_by",), document)
     for name, view in stream.views.items():
         _check_view(bundle, name, view, document)
     for name, trigger in stream.triggers.items():
@@ -126,6 +130,27 @@ def _entity_columns(bundle: Bundle, source: str, entity: str, at: Path_, documen
             document.error(at, f"column {column!r} of {source} cannot be a key", "use a string, number or boolean")
 
 
+def _sources_of(bundle: Bundle, entity: str) -> list[str]:
+    """The sources whose events have an entity that a view adds to, or a trigger reads."""
+    stream = bundle.stream
+    asking = [spec.source for spec in stream.triggers.values()]
+    adding = [view.source for view in stream.views.values() if view.entity == entity]
+    return [name for name in stream.sources if name in {*asking, *adding}]
+
+
+def _check_written_alike(bundle: Bundle, sources: Iterable[str], column: str, at: Path_, document: Document) -> None:
+    """A key is known by the hash of its text: a number must be written alike wherever it stands, as 42, or as 42.0."""
+    told = {source: bundle.columns(source)[column] for source in sources if column in bundle.columns(source)}
+    kinds = {source: _WHOLE.get(one.avro, one.avro) for source, one in told.items() if one.kind == "number"}
+    if len(set(kinds.values())) > 1:
+        listed = ", ".join(f"{kind} in {source}" for source, kind in kinds.items())
+        document.error(at, f"column {column!r} is {listed}: equal keys would not meet", "give it one type")
+
+
+_WHOLE: Final = {"int": "long"}
+"""Types whose numbers have the text of another type's."""
+
+
 def _check_features(bundle: Bundle, model: ModelSpec, document: Document) -> None:
     trigger = bundle.stream.triggers[model.trigger_name]
     columns, features = bundle.columns(trigger.source), model.features
@@ -155,6 +180,7 @@ def _check_label(bundle: Bundle, model: ModelSpec, document: Document) -> None:
         known = _known(label.match, columns, f"column of {source}", ("label", "match"), document)
         if known and columns[label.match].kind == "other":
             document.error(("label", "match"), f"column {label.match!r} of {source} cannot be a key", "use a string")
+    _check_written_alike(bundle, (label.source, model.trigger_source(bundle)), label.match, ("label", "match"), document)
     _compiled(bundle, label.source, label.value, ("boolean",), ("label", "value"), document)
 
 

@@ -42,8 +42,8 @@ class Source:
     spec: SourceSpec
     schema: dict[str, Any]
     rules: tuple[Rule, ...]
-    finite: tuple[str, ...]
-    """Columns whose number may be neither missing nor NaN nor infinite."""
+    finite: dict[str, bool]
+    """Columns whose number may be neither NaN nor infinite, and whether it may be missing."""
     tests: list[pl.Expr] = field(default_factory=list)
     """The rules as columns 0, 1, ... that are false where an event fails; null passes."""
     readers: dict[int, Decoder | str] = field(default_factory=dict)
@@ -134,7 +134,9 @@ def compiled(bundle: Bundle, shard: int = 0, shards: int = 1, max_bytes: int = 1
 def _source(bundle: Bundle, name: str, index: int) -> Source:
     spec, columns = bundle.stream.sources[name], bundle.columns(name)
     rules = tuple(Rule(expressions.compile(check.rule, columns), check.else_ == "reject") for check in spec.checks)
-    finite = tuple(field["name"] for field in bundle.schemas[name]["fields"] if field["type"] in ("double", "float"))
+    # a writer's double may stand where the source has an int, so all numbers are here
+    numbers = {column: known for column, known in columns.items() if known.kind == "number" and not known.time}
+    finite = {column: known.nullable or known.avro not in ("double", "float") for column, known in numbers.items()}
     tests = [rule.test.polars.fill_null(True).alias(str(i)) for i, rule in enumerate(rules)]
     source = Source(name, index, hash64(name.encode()), spec, bundle.schemas[name], rules, finite, tests)
     if name in bundle.ids:

@@ -23,7 +23,7 @@ class Queue:
     rank: tuple[int, int]
     """Ties of the merge: source in the spec's order, partition."""
     ahead: int
-    """How far past a promise (us) a row before it may be known."""
+    """How far past a promise (us) a row before it may be, by its event time or its known time."""
     peak: int = NEVER
     """The merge key of the newest ready or judged row."""
     promise: int = NEVER
@@ -69,7 +69,7 @@ class Queue:
             self._settle(rows)
 
     def close(self, promise: Promise) -> list[Dead]:
-        """Take a promise: the open rows become ready, but those known later than it allows become dead letters."""
+        """Take a promise: the open rows become ready, but those later than it allows become dead letters."""
         until = max(self.promise, promise.until)
         late = [self._late(row, until) for row in self._take_open()]
         self.promise, self.ended = until, promise.ended
@@ -110,7 +110,7 @@ class Queue:
         return rows
 
     def _late(self, rows: RawRows, until: int) -> list[Dead]:
-        late = rows.known >= until + self.ahead
+        late = rows.latest >= until + self.ahead
         if late.any():
             self.held -= _bytes(rows.take(np.flatnonzero(late)))
         self._settle(rows.take(np.flatnonzero(~late)) if late.any() else rows)

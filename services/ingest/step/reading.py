@@ -139,6 +139,7 @@ def _rows(arrival: Arrival, found: rules.Events, index: Index, idents: U64, keep
     return RawRows(
         key=known,
         known=known,
+        latest=found.times.latest[keep],
         source=np.full(len(picks), found.source.index, np.uint8),
         partition=np.full(len(picks), arrival.lane.partition, np.uint16),
         offset=arrival.offsets[index[keep]],

@@ -43,6 +43,11 @@ class Times:
     now: I64
     """When the broker had it."""
 
+    @property
+    def latest(self) -> I64:
+        """What must not be too far ahead."""
+        return np.maximum(self.event, self.known)
+
 
 @dataclass(frozen=True, slots=True)
 class Events:
@@ -73,10 +78,7 @@ def faults(found: Events) -> Iterator[Fault]:
     missing = np.array([not one for one in found.ids], np.bool_)
     yield Fault(errors.MISSING_ID, missing, lambda i: f"{source.spec.id} is empty")
     yield from _time_faults(source, found.times)
-    for name in source.finite:
-        if name in frame.columns:
-            infinite = ~np.isfinite(frame[name].to_numpy())
-            yield Fault(errors.CHECK_FAILED, infinite, _of(f"{name} is no finite number", frame, (name,)))
+    yield from _number_faults(source, frame)
     for rule, failed in zip(source.rules, found.failed, strict=True):
         if rule.reject:
             yield Fault(errors.CHECK_FAILED, failed, _of(f"not {rule.test.text}", frame, rule.test.columns))
@@ -93,7 +95,7 @@ def warnings(found: Events, among: Mask) -> Counter[tuple[str, str]]:
 
 def _time_faults(source: Source, at: Times) -> Iterator[Fault]:
     accept = source.spec.accept
-    first, last = np.minimum(at.event, at.known), np.maximum(at.event, at.known)
+    first, last = np.minimum(at.event, at.known), at.latest
     limit = at.now + accept.ahead
     yield Fault(
         errors.TIME_OUT_OF_RANGE,
@@ -105,6 +107,17 @@ def _time_faults(source: Source, at: Times) -> Iterator[Fault]:
         last > limit,
         lambda i: f"{_moment(last[i])} is after {_moment(limit[i])}, which is as far ahead as the source may be",
     )
+
+
+def _number_faults(source: Source, frame: pl.DataFrame) -> Iterator[Fault]:
+    for name, may_lack in source.finite.items():
+        column = frame.get_column(name, default=None)
+        if column is None or (may_lack and column.dtype.is_integer()):
+            continue
+        infinite = ~np.isfinite(column.to_numpy())
+        if may_lack and column.null_count():
+            infinite &= column.is_not_null().to_numpy()
+        yield Fault(errors.CHECK_FAILED, infinite, _of(f"{name} is no finite number", frame, (name,)))
 
 
 def _of(text: str, frame: pl.DataFrame, columns: frozenset[str] | tuple[str, ...]) -> Callable[[int], str]:

@@ -114,43 +114,31 @@ def value(
 def joined(
     events: list[Event], trigger_source: str, label_source: str, match: str, label: Any, within: int, ended: bool
 ) -> list[tuple[str, int, int, float | None]]:
-    """(what, trigger offset, by which offset, label) in the order in which it becomes known."""
+    """(what, trigger offset, by which offset, label). A label counts where it is known (stream time) within `within` of its trigger's event
+    time; one that came first is remembered as long. It is that of all triggers that wait for it, or of the first that comes after it.
+    """
     waiting: list[Event] = []
     early: list[Event] = []
     out: list[tuple[str, int, int, float | None]] = []
-    pending: list[Event] = []
-    stream = -(2**62)
     for event in events:
-        stream = max(stream, event.known)
-        while pending and ((pending[0] not in waiting and pending[0] not in early) or pending[0].time + within < stream):
-            oldest = pending.pop(0)
-            if oldest in waiting:
-                out.append(("expired", oldest.offset, event.offset, None))
-                waiting.remove(oldest)
-            elif oldest in early:
-                early.remove(oldest)
+        over = [trigger for trigger in waiting if trigger.time + within < event.stream]
+        out += [("expired", trigger.offset, event.offset, None) for trigger in over]
+        waiting = [trigger for trigger in waiting if trigger not in over]
+        early = [other for other in early if other.stream + within >= event.stream]
         key = event.row.get(match)
-        if key is None:
-            if event.source == trigger_source:
-                waiting.append(event)
-                pending.append(event)
-            continue
+        same = [other for other in early if key is not None and other.row[match] == key]
         if event.source == trigger_source:
-            first = [other for other in early if other.row[match] == key]
-            if first:
-                early.remove(first[0])
-                out.append(_outcome(event, event, label(first[0].row)))
+            in_time = [other for other in same if other.stream <= event.time + within]
+            if in_time:
+                early.remove(in_time[0])
+                out.append(_outcome(event, event, label(in_time[0].row)))
             else:
                 waiting.append(event)
-                pending.append(event)
-        elif event.source == label_source:
-            mine = [other for other in waiting if other.row[match] == key]
-            for trigger in mine:
-                waiting.remove(trigger)
-                out.append(_outcome(trigger, event, label(event.row)))
-            if not mine and not [other for other in early if other.row[match] == key]:
-                early.append(event)
-                pending.append(event)
+        elif event.source == label_source and key is not None:
+            mine = [trigger for trigger in waiting if trigger.row[match] == key]
+            out += [_outcome(trigger, event, label(event.row)) for trigger in mine]
+            waiting = [trigger for trigger in waiting if trigger not in mine]
+            early += [event] if not mine and not same else []
     if ended:
         out += [("source_ended", trigger.offset, len(events), None) for trigger in waiting]
     return out

@@ -89,6 +89,19 @@ def test_every_window_of_every_trigger_agrees(log: list[Event], chosen: dict[str
     assert_agreement(log, chosen)
 
 
+def test_a_late_event_between_two_readings_of_one_tile_is_in_the_second() -> None:
+    """What the older tiles gave to the first reading is kept, unless one of them changes."""
+    start, row = 1_000 * DAY + 30 * MINUTE, {"who": "w", "x": 1.0, "loud": True, "y": 1.0, "about": None}
+    told = [("tells", 0), ("asks", 1), ("tells", -10 * MINUTE), ("asks", 3), ("tells", -20 * MINUTE), ("asks", 5)]
+    log = [Event(n, source, f"e{n}", start + at, start + n, row | {"id": f"e{n}"}) for n, (source, at) in enumerate(told, 1)]
+    features = {"n": {"agg": "count", "over": ["1h"]}, "s": {"agg": "sum", "of": "y", "over": ["1h"]}}
+    view = {"source": "tells", "entity": "who", "features": features, "lateness": "0s"}
+    spec = small.bundle({"v0": view})
+    out = small.parsed(spec, small.fold(small.records(spec, brute.in_stream(log)), itertools.repeat(9)))
+    assert [float(vector["v0__n__1h"]) for name, vector in out if name == "vector:ask"] == [1, 2, 3]
+    assert_agreement(log, {"v0": view})
+
+
 def test_who_is_forgotten_does_not_depend_on_the_room() -> None:
     """A table begins with room for 64 entities, and gives rows away when it is full."""
     rng = np.random.default_rng(5)
@@ -162,8 +175,26 @@ def test_the_size_of_a_batch_changes_no_bit(log: list[Event], chosen: dict[str, 
 @settings(max_examples=150)
 @given(events(), st.sampled_from(["5m", "1h", "2d"]), st.sampled_from(["id", "who"]), st.booleans())
 def test_every_trigger_is_joined_or_unlabelled_once_and_in_order(log: list[Event], within: str, match: str, ended: bool) -> None:
+    assert_joined(log, within, match, ended, reload=False)
+
+
+@pytest.mark.parametrize("reload", [False, True])
+def test_labels_find_those_who_became_known_late_however_many_wait(reload: bool) -> None:
+    """A join begins with room for 256 that wait; of those here nearly all run out of time before an older one."""
+    rng = np.random.default_rng(6)
+    known = 100 * DAY + np.cumsum(rng.integers(0, 5 * MINUTE, 1_500))
+    times = known - rng.integers(0, 3 * DAY, 1_500)
+    rows = [{"who": str(rng.integers(0, 300)), "x": 1.0, "loud": True, "y": 1.0, "about": None} for _ in times]
+    log = [
+        Event(n, "asks" if rng.random() < 0.8 else "tells", f"q{n}", time, at, row | {"id": f"q{n}"})
+        for n, (time, at, row) in enumerate(zip(times.tolist(), known.tolist(), rows, strict=True), 1)
+    ]
+    assert_joined(brute.in_stream(log), "2d", "who", True, reload)
+
+
+def assert_joined(log: list[Event], within: str, match: str, ended: bool, reload: bool) -> None:
     spec = small.bundle({"v": COUNTS}, within, match)
-    out = small.parsed(spec, small.fold(small.records(spec, log, ended), itertools.repeat(3)))
+    out = small.parsed(spec, small.fold(small.records(spec, log, ended), itertools.repeat(3 if len(log) < 50 else 50), reload))
     reasons = ["expired", "source_ended", "null_label"]
     found = [
         ("outcome", int(row["trigger_position"]), int(row["position"]), float(row["label"]))
@@ -182,6 +213,17 @@ def test_every_trigger_is_joined_or_unlabelled_once_and_in_order(log: list[Event
     expected = [(what, trigger, closing if what == "source_ended" else by, said) for what, trigger, by, said in expected]
     assert sorted(found) == sorted(expected)
     assert [by for _, _, by, _ in found] == sorted(by for _, _, by, _ in found)
+
+
+@pytest.mark.parametrize("others", [(), (1_000 * DAY,)])
+def test_whether_a_label_counts_does_not_depend_on_who_else_waits(others: tuple[int, ...]) -> None:
+    """It is known a day after its trigger is, but six days after its trigger was, of which three are allowed."""
+    spec = small.bundle({"v": COUNTS}, "3d")
+    start, row = 1_000 * DAY, {"who": "a", "x": 1.0, "loud": True, "y": 1.0, "about": None}
+    log = [Event(0, "asks", f"o{at}", at, start, row) for at in others]
+    log += [Event(0, "asks", "q", start - 5 * DAY, start, row), Event(0, "tells", "q", start + DAY, start + DAY, row)]
+    rows = small.parsed(spec, small.fold(small.records(spec, brute.in_stream(log)), itertools.repeat(9)))
+    assert [name for name, _ in rows if name != "vector:ask"] == ["Unlabelled"]
 
 
 @pytest.mark.parametrize("reload", [False, True])

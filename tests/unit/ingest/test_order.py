@@ -84,6 +84,22 @@ def test_live_rows_go_at_once_but_not_past_a_lane_that_has_more() -> None:
     assert [name[:4] for name in writer.log.order()] == ["b0-3", "a0-5"]
 
 
+def test_at_equal_times_a_row_waits_for_a_lane_that_has_more_and_goes_first() -> None:
+    writer = Writer(Log(), bundle(), (A0, B0))
+    raw = fed({A0: [5], B0: [5, 5]})
+    writer.take(arrival(B0, raw[B0][:1]), arrival(A0, raw[A0]), more={B0})
+    assert [name[:2] for name in writer.log.order()] == ["b0"]
+    writer.take(arrival(B0, raw[B0][1:], 1))
+    assert [name[:2] for name in writer.log.order()] == ["b0", "b0", "a0"]
+
+
+def test_a_row_does_not_wait_for_a_lane_that_goes_behind_it_at_equal_times() -> None:
+    writer = Writer(Log(), bundle(), (A0, B0))
+    raw = fed({A0: [5], B0: [5]})
+    writer.take(arrival(B0, raw[B0]), arrival(A0, raw[A0]), more={A0})
+    assert [name[:2] for name in writer.log.order()] == ["b0", "a0"]
+
+
 def test_a_silent_lane_is_waited_for_once_per_idle_spell() -> None:
     writer = Writer(Log(), bundle(align_wait="2s"), (A0, B0))
     writer.take(arrival(B0, fed({B0: [3]})[B0]), now=NOW)
@@ -165,6 +181,20 @@ def test_stream_time_is_the_minimum_of_sources_that_are_not_idle() -> None:
     writer.take(arrival(B0, fed({B0: [0]})[B0]))
     writer.take(arrival(A0, fed({A0: [10, hour, hour + 1]})[A0]))
     assert [time - at(0) for *_, time, _, _ in writer.log.events()] == [0, 0, 0, (hour + 1) * SECOND]
+
+
+def test_a_repeat_that_a_replay_has_passed_is_not_taken_after_a_restart_though_its_first_is_forgotten() -> None:
+    """Ids are remembered for four seconds; the repeat is the last of its lane, and so is read again. The writer died before it said the
+    promise that released these rows.
+    """
+    raw = fed({A0: ["|0", (0, 1), (0, 1), "|10"], A1: ["|0", 9, "|10"], B0: ["|0", 9, "|10"]})
+    writer = Writer(Log(), bundle(dedupe="4s"), LANES)
+    writer.take(*(arrival(lane, values) for lane, values in raw.items()))
+    again = Writer(writer.log.prefix(len(writer.log.headers) - 1), bundle(dedupe="4s"), LANES)
+    passed = {lane: again.shard.state.passed.get(lane, 0) for lane in LANES}
+    assert passed[A0] == 2
+    again.take(*(arrival(lane, values[passed[lane] :], passed[lane]) for lane, values in raw.items()))
+    assert again.log.order() == writer.log.order()
 
 
 # -- any arrival, any restart ------------------------------------------------------------------------------------------

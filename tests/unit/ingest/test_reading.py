@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import json
+import math
 from typing import Any
 
+import fastavro
 import pytest
 
 from services.ingest import errors
@@ -29,6 +33,13 @@ def reason_of(value: bytes | None, **spec: Any) -> tuple[str, str]:
     return found.dead[0].reason, found.dead[0].message
 
 
+def written(by: dict[str, Any], schema_id: int, row: dict[str, Any]) -> bytes:
+    """A framed raw event by another schema than the world's."""
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, by, row)
+    return wire.frame(schema_id, out.getvalue())
+
+
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
@@ -45,6 +56,8 @@ def reason_of(value: bytes | None, **spec: Any) -> tuple[str, str]:
         (event("a", "", BASE), errors.MISSING_ID),
         (event("a", "nan", BASE, float("nan")), errors.CHECK_FAILED),
         (event("a", "inf", BASE, float("-inf")), errors.CHECK_FAILED),
+        (event("a", "nan", BASE, share=float("nan")), errors.CHECK_FAILED),
+        (event("a", "inf", BASE, share=float("inf")), errors.CHECK_FAILED),
         (b"\0" * 600_000, errors.TOO_LARGE),
         (promise("b", BASE), errors.CHECK_FAILED),
     ],
@@ -58,6 +71,25 @@ def test_a_failed_check_names_the_rule_and_the_value() -> None:
     assert reason == errors.CHECK_FAILED
     assert "BETWEEN" in message
     assert "7.5" in message
+
+
+def test_a_number_that_may_be_missing_is_finite_where_it_is_there() -> None:
+    assert reason_of(event("a", "x", BASE, share=float("nan")))[1] == "share is no finite number: share = nan"
+    found = read(compiled(bundle()), arrival(A0, [event("a", "none", BASE), event("a", "half", BASE, share=0.5)]))
+    assert found.rows.ids == ["none", "half"]
+
+
+@pytest.mark.parametrize(("column", "kind", "value"), [("count", "double", math.inf), ("amount", ["null", "long"], None)])
+def test_what_another_version_wrote_is_judged_as_the_sources_number(column: str, kind: Any, value: float | None) -> None:
+    """Versions may differ in how they write a number: an int as a double, one that is never missing as one that may be."""
+    spec = bundle()
+    spec.schemas["a"]["fields"].append({"name": "count", "type": "long", "default": 0})
+    plan, other = compiled(spec), copy.deepcopy(spec.schemas["a"])
+    next(field for field in other["fields"] if field["name"] == column)["type"] = kind
+    plan.sources["a"].learn(77, other)
+    row = {"id": "x", "at": BASE, "amount": 1, "count": 1, column: value}
+    found = read(plan, arrival(A0, [written(other, 77, row)]))
+    assert [dead.message for dead in found.dead] == [f"{column} is no finite number: {column} = {value}"]
 
 
 def test_a_time_may_be_ahead_of_the_broker_by_as_much_as_the_spec_says() -> None:
@@ -88,6 +120,19 @@ def test_a_row_later_than_its_feeds_promise_is_dead_and_the_rest_is_merged() -> 
     writer.take(arrival(A0, values))
     assert [dead.reason for dead in writer.dead] == [errors.TIME_OUT_OF_RANGE]
     assert [name for name in writer.log.order() if name[0] != "|"] == ["x", "y"]
+
+
+def test_an_event_later_than_its_feeds_promise_is_dead_whenever_it_was_known() -> None:
+    """Known in time, but ten years ahead: whoever reads its entity's windows would be late for ten years."""
+    spec = bundle(known_at="known")
+    spec.schemas["a"]["fields"].append({"name": "known", "type": {"type": "long", "logicalType": "timestamp-micros"}})
+    row = {"at": BASE, "amount": 1.0, "known": BASE + 1}
+    rows = [{"id": "x"}, {"id": "far", "at": BASE + 3650 * 86_400 * SECOND}, {"id": "last", "at": BASE + 301 * SECOND - 1}]
+    writer = Writer(Log(), spec, (A0,))
+    values = [written(spec.schemas["a"], IDS["a"], row | change) for change in rows]
+    writer.take(arrival(A0, [promise("a", BASE), *values, promise("a", BASE + SECOND)]))
+    assert [(dead.offset, dead.reason) for dead in writer.dead] == [(2, errors.TIME_OUT_OF_RANGE)]
+    assert [name for name in writer.log.order() if name[0] != "|"] == ["x", "last"]
 
 
 def test_an_unknown_schema_is_asked_for_and_an_older_version_is_read() -> None:

@@ -33,6 +33,7 @@ def schema(source: str) -> dict[str, Any]:
             {"name": "id", "type": ["null", "string"], "default": None},
             {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
             {"name": "amount", "type": "double"},
+            {"name": "share", "type": ["null", "double"], "default": None},
             {"name": "color", "type": ["null", "string"], "default": None},
         ],
     }
@@ -60,11 +61,17 @@ _PARSED = {source: fastavro.parse_schema(schema(source)) for source in ("a", "b"
 
 
 def event(
-    source: str, id: str | None, at: int, amount: float = 1.0, color: str | None = None, schema_id: int | None = None
+    source: str,
+    id: str | None,
+    at: int,
+    amount: float = 1.0,
+    color: str | None = None,
+    schema_id: int | None = None,
+    share: float | None = None,
 ) -> bytes:
     """A framed raw event; `at` in us."""
     out = io.BytesIO()
-    fastavro.schemaless_writer(out, _PARSED[source], {"id": id, "at": at, "amount": amount, "color": color})
+    fastavro.schemaless_writer(out, _PARSED[source], {"id": id, "at": at, "amount": amount, "share": share, "color": color})
     return wire.frame(IDS[source] if schema_id is None else schema_id, out.getvalue())
 
 

@@ -14,12 +14,16 @@ from prometheus_client import REGISTRY
 
 from services.monitoring.fold import Monitoring
 from tests.calls import calls_of
+from tests.unit.feature_store import small
+from tests.unit.feature_store.brute import DAY, MINUTE, in_stream
+from tests.unit.feature_store.brute import Event as Record
 from tests.unit.serving import scene
 from tests.unit.serving.scene import EVENTS, SWITCHES, WINDOW, Trust, features, pairs, serve
 from tidemill.bus.fold import Batch
 from tidemill.errors import Rejected
-from tidemill.events import wire
+from tidemill.events import log_header, wire
 from tidemill.events.base import Event
+from tidemill.events.log import ModelSwitched, Progressed
 from tidemill.events.monitoring import AlertCleared, AlertRaised, WindowClosed
 from tidemill.spec import Bundle
 
@@ -35,10 +39,14 @@ class Inputs:
     """The three topics that monitoring reads."""
 
     def __init__(
-        self, trust: Trust, specs: dict[int, Bundle] | None = None, switches: tuple[int, int] = SWITCHES, count: int = EVENTS
+        self,
+        trust: Trust,
+        turns: dict[int, Bundle | ModelSwitched] | None = None,
+        switches: tuple[int, int] = SWITCHES,
+        count: int = EVENTS,
     ) -> None:
-        turns = {switches[0]: trust.switch(1, 1), switches[1]: trust.switch(2, 2), **(specs or {})}
-        self.features = features(turns, count=count)
+        switched = {switches[0]: trust.switch(1, 1), switches[1]: trust.switch(2, 2)}
+        self.features = features({**switched, **(turns or {})}, count=count)
         said = serve(self.features, trust, itertools.repeat(10**6))
         self.predictions, self.shadows = pairs(said["predictions"]), pairs(said["shadows"])
 
@@ -47,11 +55,11 @@ class Inputs:
         return [list(scene.batches(topic, records, itertools.repeat(size))) for topic, records in found.items()]
 
 
-def wider() -> Bundle:
-    """A later spec, whose windows hold enough vectors to judge drift by."""
+def with_windows(length: int) -> Bundle:
+    """A later spec with windows of another length, us."""
     spec = scene.bundle()
     model = spec.models["m"]
-    monitors = model.monitors.model_copy(update={"window": 4 * WINDOW})
+    monitors = model.monitors.model_copy(update={"window": length})
     return spec.model_copy(update={"models": {"m": model.model_copy(update={"monitors": monitors})}})
 
 
@@ -128,8 +136,36 @@ def test_an_alert_is_raised_once_with_its_evidence_and_listed_while_it_is_up(tru
     assert set(states[1:]) <= {"active", "cleared"}
 
 
+def raised_in(inputs: Inputs, trust: Trust) -> list[tuple[str, int, int]]:
+    """(name, windows in a row, window's end) of every alert that was raised."""
+    said = watch(itertools.chain(*inputs.topics(10**6)), trust)
+    return [(event.name, event.windows, event.window_end) for event in said if isinstance(event, AlertRaised)]
+
+
+def in_window(end: int) -> int:
+    """The number of an event a minute into the window with this end."""
+    return 2 * (end - WINDOW + MINUTE) // MINUTE
+
+
+def test_a_new_champion_is_not_blamed_for_the_bad_windows_of_the_old_one(trust: Trust) -> None:
+    """It comes to serve in the window by which the alert would have been raised, and is as bad."""
+    name, count, end = raised_in(inputs(trust), trust)[0]
+    changed = Inputs(trust, switches=(SWITCHES[0], in_window(end)))
+    assert raised_in(changed, trust)[0] == (name, count, end + WINDOW)
+
+
+def test_a_switch_that_changes_no_champion_changes_no_count(trust: Trust) -> None:
+    """A version that does not serve is revoked, in the window by which an alert is raised."""
+    plain = Inputs(trust, switches=(2, 3))
+    first = raised_in(plain, trust)[0]
+    revoked = Inputs(trust, {in_window(first[2]): trust.switch(3, 3, action="revoke")}, switches=(2, 3))
+    assert raised_in(revoked, trust) == raised_in(plain, trust)
+    whole, again = (windows(watch(itertools.chain(*found.topics(10**6)), trust)) for found in (plain, revoked))
+    assert [one.psi for one in again] == [one.psi for one in whole]
+
+
 def test_an_alert_that_a_new_spec_no_longer_has_is_cleared_where_the_spec_is_adopted(trust: Trust) -> None:
-    inputs = Inputs(trust, specs={500: scene.quieter()})
+    inputs = Inputs(trust, turns={500: scene.quieter()})
     said = watch(itertools.chain(*inputs.topics(10**6)), trust)
     raised = {event.alert for event in said if isinstance(event, AlertRaised)}
     cleared = [event for event in said if isinstance(event, AlertCleared)]
@@ -141,10 +177,44 @@ def test_an_alert_that_a_new_spec_no_longer_has_is_cleared_where_the_spec_is_ado
 
 
 def test_drift_is_told_of_the_feature_that_moved(trust: Trust) -> None:
-    said = watch(itertools.chain(*Inputs(trust, specs={1: wider()}, switches=(2, 3)).topics(10**6)), trust)
+    said = watch(itertools.chain(*Inputs(trust, turns={1: with_windows(4 * WINDOW)}, switches=(2, 3)).topics(10**6)), trust)
     raised = [event for event in said if isinstance(event, AlertRaised) and event.name == "shift"]
     assert raised
     assert raised[0].feature in scene.NAMES
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_gap_of_years_is_told_as_one_window(trust: Trust, ended: bool) -> None:
+    """The first record behind it closes the window before it and the gap; or the stream's progress does."""
+    row = {"id": "q", "who": "a", "x": 1.0, "loud": True}
+    late = 13 * 365 * DAY + 40 * MINUTE
+    log = [Record(n, "asks", f"q{n}", at, at, row) for n, at in enumerate((0, 40 * MINUTE, late))]
+    records = small.records(scene.bundle(), in_stream(log[:2] if ended else log))
+    if ended:
+        last = Progressed(seq=0, position=0, stream_time=0, stream="small", ended=True)
+        value = wire.frame(small.IDS[last.full_name()], wire.datum(last))
+        records.append((log_header.PROGRESSED, 255, late, None, value))
+    told = small.fold(records, itertools.repeat(10))
+    said = pairs(serve(told, trust, itertools.repeat(10))["predictions"])
+    topics = [scene.batches(name, found, itertools.repeat(10)) for name, found in (("features", told), ("predictions", said))]
+    found = [(one.window_start, one.window_end, one.predictions) for one in windows(watch(itertools.chain(*topics), trust))]
+    begin = late // WINDOW * WINDOW
+    assert found[:3] == [(0, WINDOW, 1), (WINDOW, 2 * WINDOW, 1), (2 * WINDOW, begin, 0)]
+    assert found[3:] == ([(begin, begin + WINDOW, 0)] if ended else [])
+
+
+@pytest.mark.parametrize(("length", "lengths"), [(10 * MINUTE, [30, 20, 10, 10]), (120 * MINUTE, [30, 30, 60, 120])])
+def test_a_window_that_is_open_when_its_length_changes_is_told_with_its_true_bounds(
+    trust: Trust, length: int, lengths: list[int]
+) -> None:
+    """The spec changes at the 90th event, after 44 and a half minutes: in the second window, which has 15 minutes to go."""
+    found = Inputs(trust, turns={90: with_windows(length)})
+    said = windows(watch(itertools.chain(*found.topics(10**6)), trust))
+    assert [(one.window_end - one.window_start) // MINUTE for one in said[:4]] == lengths
+    assert [one.window_end for one in said[:-1]] == [one.window_start for one in said[1:]]
+    asked = [int(row["stream_time"]) for name, row in scene.small.parsed(scene.bundle(), found.features) if name == "vector:ask"]
+    for one in said:
+        assert one.predictions == sum(one.window_start <= time < one.window_end for time in asked)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -11,6 +11,7 @@ from services.monitoring.drift import Drift
 from services.monitoring.model import LABELLED, Watch
 from services.monitoring.window import LEAST_VECTORS, Closing, close
 from tests.unit.serving import scene
+from tests.unit.serving.scene import WINDOW
 from tidemill.events.monitoring import AlertRaised, WindowClosed
 from tidemill.models.reference import Reference, Spread
 from tidemill.spec.model import ModelSpec
@@ -28,7 +29,7 @@ def model(**alert: Any) -> ModelSpec:
 def watch(*labelled: tuple[int, tuple[float, float]], version: int | None = 2, shadow: float = 0.5) -> Watch:
     """The open window of champion `version`; each label is (version that scored, (label, score))."""
     rows = np.array([(label, by, score, shadow) for by, (label, score) in labelled], LABELLED)
-    return Watch(begin=0, labelled=rows, outcomes=len(rows), version=version)
+    return Watch(begin=0, end=WINDOW, labelled=rows, outcomes=len(rows), version=version)
 
 
 def ended(found: Watch, spec: ModelSpec) -> tuple[WindowClosed, list[AlertRaised]]:
@@ -41,7 +42,7 @@ def ended(found: Watch, spec: ModelSpec) -> tuple[WindowClosed, list[AlertRaised
 def shifted(vectors: int) -> Watch:
     """All in the first of ten bins, half of them without a value."""
     bins = np.array([vectors // 2] + [0] * (len(REFERENCE.spreads[0].shares) - 1))
-    return Watch(begin=0, version=2, drift=Drift(vectors, {"x": bins}, {"x": vectors - vectors // 2}))
+    return Watch(begin=0, end=WINDOW, version=2, drift=Drift(vectors, {"x": bins}, {"x": vectors - vectors // 2}))
 
 
 def test_a_new_champion_is_not_judged_by_what_the_old_one_scored() -> None:
@@ -61,6 +62,30 @@ def test_the_shadow_is_measured_on_the_rows_of_the_champion() -> None:
 def test_without_labels_of_its_own_a_window_has_no_realised_figures(version: int | None) -> None:
     closed, raised = ended(watch((1, BAD), (2, BAD), version=version), model(**WORSE))
     assert (closed.metrics, closed.shadow_metrics, raised) == ({}, {}, [])
+
+
+def after(spec: ModelSpec, *windows: tuple[float, float]) -> list[list[str]]:
+    """Which states of the alert windows in a row list, each with one label."""
+    found, states = watch(), []
+    for one in windows:
+        found.labelled = watch((2, one)).labelled
+        states.append([alert.state for alert in ended(found, spec)[0].alerts])
+    return states
+
+
+def test_windows_that_are_bad_but_not_in_a_row_raise_nothing() -> None:
+    assert after(model(**WORSE, windows=2), BAD, GOOD, BAD, BAD) == [[], [], [], ["raised"]]
+
+
+def test_an_alert_stays_up_until_its_figure_is_behind_the_bound_that_clears_it() -> None:
+    """Log losses of 2.3, 0.4 and 0.1."""
+    spec = model(metric="log_loss", above=0.5, clears_below=0.2)
+    assert after(spec, BAD, (1.0, 0.7), GOOD) == [["raised"], ["active"], ["cleared"]]
+
+
+def test_an_alert_below_a_bound_is_cleared_above_the_other() -> None:
+    spec = model(metric="log_loss", below=0.2, clears_above=0.5)
+    assert after(spec, GOOD, (1.0, 0.7), BAD) == [["raised"], ["active"], ["cleared"]]
 
 
 @pytest.mark.parametrize(("least", "count"), [(2, 1), (3, 0)])

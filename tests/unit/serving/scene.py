@@ -116,11 +116,11 @@ class Trust:
     def ring(self) -> keys.KeyRing:
         return keys.KeyRing.load(self.root / "pinned")
 
-    def switch(self, version: int, rollout: int, lie: dict[str, Any] | None = None) -> ModelSwitched:
+    def switch(self, version: int, rollout: int, lie: dict[str, Any] | None = None, action: str = "promote") -> ModelSwitched:
         """A switch and its decision; `lie` is what the decision says otherwise."""
         artifact, report = f"sha256:{version:064x}", "sha256:" + "f" * 64
         decision = Decision(
-            **{"stream": "small", "model": "m", "version": version, "report": report, "action": "promote", "rollout": rollout,
+            **{"stream": "small", "model": "m", "version": version, "report": report, "action": action, "rollout": rollout,
                "effective_at": 0, "approval": f"p{rollout}", "run": f"r{rollout}", "requester": "training", "author": "carol",
                "expires": 2**60, "reason": "fine"} | (lie or {}),
         )  # fmt: skip
@@ -128,7 +128,7 @@ class Trust:
         envelope = dsse.sign(Statement.of(artifact, decision).text().encode(), key, "ann")
         return ModelSwitched(
             seq=0, position=0, stream_time=0, stream="small", model="m", version=version, artifact=artifact, report=report, rollout=rollout,
-            action="promote", order=f"o{rollout}", approval=f"p{rollout}", run=f"r{rollout}", effective_at=0, expires=2**60, envelopes=[envelope],
+            action=action, order=f"o{rollout}", approval=f"p{rollout}", run=f"r{rollout}", effective_at=0, expires=2**60, envelopes=[envelope],
         )  # fmt: skip
 
 

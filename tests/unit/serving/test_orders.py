@@ -21,6 +21,7 @@ from tidemill.bus.running import Running
 from tidemill.events.envelope import Envelope
 from tidemill.events.governance import RolloutOrdered
 from tidemill.events.serving import ModelPrepared, ModelRefused
+from tidemill.models import artifact
 from tidemill.models.rollout import Roster, content_of
 
 SHARED = (
@@ -56,11 +57,12 @@ class Site:
 
     trust: Trust
     partitions: tuple[int, ...] = (0,)
+    store: scene.Store = field(default_factory=scene.Store)
     said: list[Any] = field(default_factory=list)
     rounds: int = 0
 
     def __post_init__(self) -> None:
-        self.scorers = Scorers(scene.Store())
+        self.scorers = Scorers(self.store)
         self.states = {("small", n): State(Roster("small", scene.bundle().to_json())) for n in self.partitions}
         workers: Any = {shard: SimpleNamespace(state=state) for shard, state in self.states.items()}
         self.running: Running[State] = Running(threading.Event(), workers)
@@ -136,6 +138,15 @@ def test_what_is_not_decided_is_refused_and_never_loaded(trust: Trust, lie: dict
     (said,) = site.run(lambda: [order(trust, 1, 1, lie)], list)
     assert isinstance(said, ModelRefused)
     assert len(site.scorers) == 0
+
+
+def test_who_requested_the_run_by_the_artifacts_own_lineage_does_not_approve_what_came_of_it(trust: Trust) -> None:
+    """The order and its decision claim that training did."""
+    store, asked = scene.Store(), order(trust, 1, 1)
+    store.trees[asked.artifact] |= {artifact.LINEAGE: b'{"requester": "ann"}'}
+    (said,) = Site(trust, store=store).run(lambda: [asked], list)
+    assert isinstance(said, ModelRefused)
+    assert said.reason.startswith("self-signed")
 
 
 def test_a_forged_order_under_the_id_of_a_genuine_one_takes_nothing_from_it(trust: Trust) -> None:

@@ -1,5 +1,6 @@
 """A use case loads as it stands; what is wrong with one is told by file, line, field, message and fix."""
 
+import json
 import shutil
 from collections.abc import Callable
 from itertools import pairwise
@@ -412,6 +413,28 @@ def test_all_files_are_told_at_once(folder: Path) -> None:
 def test_a_check_whose_bounds_are_the_wrong_way_round_is_told_so(change: Change) -> None:
     (error,) = change("stream.yaml", "between: [-120, 3000]", "between: [3000, -120]")
     assert (error.field, error.message) == ("sources.departures.checks.1", "nothing is between 3000.0 and -120.0")
+
+
+@pytest.mark.parametrize(("ours", "theirs", "meet"), [("long", "double", False), ("float", "double", False), ("int", "long", True)])
+@pytest.mark.parametrize(("column", "field"), [("carrier", "entities.carrier"), ("flight", "label.match")])
+def test_a_key_is_written_alike_in_all_sources(tmp_path: Path, ours: str, theirs: str, meet: bool, column: str, field: str) -> None:
+    """The hash of 42 is not that of 42.0, nor that of a float's 0.1 the hash of the double that equals it."""
+    folder = tmp_path / "case"
+    shutil.copytree(FLIGHTS, folder)
+    for source, kind in (("departure", ours), ("arrival", theirs)):
+        path = folder / "schemas" / f"{source}.v1.avsc"
+        schema = json.loads(path.read_text())
+        others = [one for one in schema["fields"] if one["name"] != column]
+        schema["fields"] = [*others, {"name": column, "type": kind}]
+        path.write_text(json.dumps(schema))
+    (folder / MODEL).write_text((folder / MODEL).read_text().replace("match: flight_id", f"match: {column}"))
+    errors = []
+    try:
+        load(folder)
+    except SpecErrors as caught:
+        errors = caught.errors
+    assert [one.field for one in errors] == ([] if meet else [field])
+    assert all("equal keys would not meet" in one.message for one in errors)
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:

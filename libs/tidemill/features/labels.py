@@ -190,8 +190,17 @@ def join(begin, events, within, ring, bounds, late, keys, heads, tails, out, mad
         waiting = bounds[1] - bounds[0]
         if waiting + 1 >= ring.shape[0] or made + waiting + 1 >= out.shape[0] or bounds[2] >= late.shape[0]:
             return i, made
+        what = SOURCE_ENDED if event["kind"] == ENDED else EXPIRED
         due = _ALWAYS if event["kind"] == ENDED else event["stream"] - within
-        made = _expire(i, event, due, ring, bounds, late, keys, heads, tails, out, made)
+        while bounds[2] > 0 and late[0, 0] < due and bounds[0] < bounds[1]:
+            made = _overtake(i, what, ring, bounds, late, keys, heads, tails, out, made)
+        while bounds[0] < bounds[1]:  # as a piece of its own this loop took twice the time
+            entry = ring[bounds[0] & (ring.shape[0] - 1)]
+            if _waits(entry) and entry["time"] >= due:
+                break
+            if entry["state"] == TRIGGER:
+                made = _emit(out, made, i, what, entry, np.nan)
+            _pop(ring, bounds, keys, heads, tails)
         if event["kind"] == TRIGGER or (event["kind"] == LABEL and event["key"] != np.uint64(0)):
             made = _meet(i, event, within, ring, bounds, late, keys, heads, tails, out, made)
     return events.shape[0], made
@@ -203,28 +212,18 @@ def _waits(entry):  # type: ignore[no-untyped-def]
 
 
 @part
-def _expire(i, event, due, ring, bounds, late, keys, heads, tails, out, made):  # type: ignore[no-untyped-def]
-    """End the entries whose time is before `due`, the soonest first, and let go of what has ended at the ring's beginning."""
-    what = SOURCE_ENDED if event["kind"] == ENDED else EXPIRED
-    while bounds[2] > 0 and late[0, 0] < due and bounds[0] < bounds[1]:
-        number, entry = bounds[0], ring[bounds[0] & (ring.shape[0] - 1)]
-        if _waits(entry) and _sooner(late[0, 0], late[0, 1], entry["time"], number):
-            number, entry = late[0, 1], ring[late[0, 1] & (ring.shape[0] - 1)]
-            _unqueue(late, bounds)
-        if number >= bounds[0] and entry["state"] == TRIGGER:
-            made = _emit(out, made, i, what, entry, np.nan)
-        if number >= bounds[0] and entry["state"] != 0:
-            entry["state"] = _LINKED
-        if number == bounds[0]:
-            _pop(ring, bounds, keys, heads, tails)
-    while bounds[0] < bounds[1]:
-        entry = ring[bounds[0] & (ring.shape[0] - 1)]
-        if _waits(entry) and entry["time"] >= due:
-            return made
-        if entry["state"] == TRIGGER:
-            made = _emit(out, made, i, what, entry, np.nan)
+def _overtake(i, what, ring, bounds, late, keys, heads, tails, out, made):  # type: ignore[no-untyped-def]
+    """Where the heap's first is due: end it, or the oldest entry if that is due before."""
+    number, entry = bounds[0], ring[bounds[0] & (ring.shape[0] - 1)]
+    if _waits(entry) and _sooner(late[0, 0], late[0, 1], entry["time"], number):
+        number, entry = late[0, 1], ring[late[0, 1] & (ring.shape[0] - 1)]
+        _unqueue(late, bounds)
+    if number >= bounds[0] and entry["state"] == TRIGGER:
+        made = _emit(out, made, i, what, entry, np.nan)
+    if number >= bounds[0] and entry["state"] != 0:
+        entry["state"] = _LINKED
+    if number == bounds[0]:
         _pop(ring, bounds, keys, heads, tails)
-    bounds[2], bounds[3] = 0, _NEVER
     return made
 
 

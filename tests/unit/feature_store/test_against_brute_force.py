@@ -266,6 +266,18 @@ def test_a_label_that_came_first_is_kept_where_only_the_trigger_is_another() -> 
     assert (found["what"], found["position"], found["label"]) == (labels.OUTCOME, 2, 1.0)
 
 
+def test_who_became_known_late_and_has_a_label_takes_no_room() -> None:
+    """Each trigger would run out of time before the one before it, and has its label at once; a join begins with room for 256."""
+    (plan,) = plan_of(small.bundle({"v": COUNTS}, "2d")).labels
+    events = np.zeros(4_000, labels.EVENTS)
+    events["kind"][::2], events["kind"][1::2], events["label"] = labels.TRIGGER, labels.LABEL, 1.0
+    events["key"] = events["position"] = np.arange(len(events)) // 2 + 1
+    events["stream"], events["time"] = DAY, DAY - events["position"]
+    join = Join.empty(plan)
+    assert join.fold(events)["position"].tolist() == list(range(1, 2_001))
+    assert len(join.ring) == 256
+
+
 def test_numbers_are_dense_and_positions_never_fall() -> None:
     spec = small.bundle({"v": COUNTS})
     log = [

@@ -86,6 +86,14 @@ def test_a_stack_that_does_not_run_is_told_in_the_shape_of_one_that_does(tmp_pat
         assert "`tidemill up` starts one" in said.stderr
 
 
+def test_a_service_that_has_ended_is_not_asked(tmp_path: Path) -> None:
+    ended = Running.of(os.getpid(), "http://127.0.0.1:1").model_copy(update={"started": 1.0})
+    State(supervisor=ended, phase="ready", services={"registry": ended}).write(tmp_path)
+    said = tidemill("models", "list", "--data-dir", str(tmp_path), cwd=tmp_path)
+    assert (said.returncode, said.stdout) == (1, "")
+    assert said.stderr.startswith("tidemill: not-running: registry does not run in")
+
+
 def test_switches_that_do_not_hold_are_told_beside_the_state(tmp_path: Path) -> None:
     """This process is the service."""
     for reason, count in (("old-rollout", 1), ("bad-signature", 2)):

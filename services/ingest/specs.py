@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from services.ingest.step import compiled
-from services.ingest.step.plan import full_name
 from tidemill.errors import Rejected
 from tidemill.events.folded import FOLD_TYPES
-from tidemill.events.plain import check_schema
+from tidemill.events.plain import check_schema, full_name
 from tidemill.events.spec import Applied
 from tidemill.features import plan
 from tidemill.spec import Bundle

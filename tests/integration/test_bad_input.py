@@ -16,7 +16,7 @@ from tests.conftest import Stack
 from tests.integration.ingest_stream import Ingest, Stream
 from tests.unit.ingest.world import SECOND, schema
 from tests.waiting import until
-from tidemill.bus.limit import STOPPED
+from tidemill.bus.limit import EXIT_STOPPED
 from tidemill.events import log_header, wire
 
 START = 1_000_000_000 * SECOND
@@ -334,7 +334,7 @@ def test_a_stream_most_of_which_dies_stops_ingest_until_somebody_says_to_go_on(s
     try:
         life = made.start().ready()
         made.send("a", [*([b"no avro"] * 300), made.event("a", "behind", START)])
-        assert life.process.wait(60) == STOPPED
+        assert life.process.wait(60) == EXIT_STOPPED
         assert "TooManyDead" in life.tail()
         made.start(TIDEMILL_DEAD_SHARE="1").ready()
         until(lambda: "behind" in dict(made.events()), "what comes behind")

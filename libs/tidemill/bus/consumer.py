@@ -152,10 +152,18 @@ def watermarks(consumer: Consumer, topic: str, patience: float = PATIENCE) -> di
         raise Transient(f"the broker does not answer: {error}") from error
 
 
+def committed(consumer: Consumer, places: list[TopicPartition]) -> list[TopicPartition]:
+    """The places with the offsets that the consumer's group has committed, below 0 where none. Raises Transient where the broker is away."""
+    try:
+        return consumer.committed(places, timeout=PATIENCE)
+    except KafkaException as error:
+        raise Transient(f"the group's offsets are not there: {error}") from error
+
+
 def headers_of(messages: Sequence[Message]) -> list[Any]:
     """Each message's headers: pairs of name and value, None where it has none, UNREADABLE where a name is no UTF-8.
 
-    The only way to ask for headers. The client raises at the first call for such a message, and at the next gives a list with a hole
+    With `own_headers` the only way to ask for headers. The client raises at the first call for such a message, and at the next gives a list with a hole
     in it, which ends the process that touches it; so what is unreadable here is put into the message itself, for every later call.
     """
     found: list[Any] = []
@@ -169,6 +177,12 @@ def headers_of(messages: Sequence[Message]) -> list[Any]:
             messages[len(found)].set_headers(UNREADABLE)
             found.append(UNREADABLE)
     return found
+
+
+def own_headers(message: Message) -> Any:
+    """`headers_of` one message; none where it has none, or where they cannot be read."""
+    [found] = headers_of([message])
+    return found or ()
 
 
 def unreadable(headers: list[Any]) -> list[int]:

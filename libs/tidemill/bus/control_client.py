@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 
-from tidemill.bus.consumer import good, headers_of, read_to_end, reader, take, watermarks
+from tidemill.bus.consumer import good, own_headers, read_to_end, reader, take, watermarks
 from tidemill.bus.producer import configuration
 from tidemill.errors import Rejected, Transient
 from tidemill.events import envelope, topics, wire
@@ -206,7 +206,7 @@ def in_order(heard: Iterable[Heard]) -> list[Heard]:
 
 def _decode(message: Message, registry: Registry, kinds: tuple[type[Event], ...]) -> Heard | None:
     topic, partition, offset = str(message.topic()), message.partition() or 0, message.offset() or 0
-    [head] = headers_of([message])
+    head = own_headers(message)
     try:
         event = wire.decode(message.value() or b"", registry, head)
     except Rejected as error:

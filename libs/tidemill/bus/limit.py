@@ -6,7 +6,7 @@ import os
 from collections import deque
 from typing import Final
 
-STOPPED: Final = os.EX_DATAERR
+EXIT_STOPPED: Final = os.EX_DATAERR
 """The code with which such a service ends: a supervisor does not start it again."""
 WINDOW: Final = 10_000
 """Newest records that are looked at."""
@@ -20,7 +20,7 @@ class TooManyDead(RuntimeError):
 
 def exit_code(error: BaseException) -> int:
     """With what a service ends that an error has stopped."""
-    return STOPPED if isinstance(error, TooManyDead) else 1
+    return EXIT_STOPPED if isinstance(error, TooManyDead) else 1
 
 
 class DeadShare:

@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 
 from tidemill import telemetry
 from tidemill.bus import metrics
 from tidemill.bus.collector import keep, settle
-from tidemill.bus.consumer import browser, good, leave, member, take
+from tidemill.bus.consumer import browser, committed, good, leave, member, take
 from tidemill.bus.fold import Batch, Fold, State
 from tidemill.bus.health import Health, open_door
 from tidemill.bus.intake import grouped, intake
@@ -224,13 +224,10 @@ class Loop(Generic[State]):
         stream, partition = shard
         if not self._sender.flush(1):  # else the outputs' tails would not show what is still under way from before a rebalance
             raise Transient("the broker has not acknowledged everything yet")
-        try:
-            found = self._consumer.committed([TopicPartition(topic, partition) for topic in topics], timeout=30)
-        except KafkaException as error:
-            raise Transient(f"the group's offsets are not there: {error}") from error
-        committed = {place.topic: max(0, place.offset) for place in found}
+        found = committed(self._consumer, [TopicPartition(topic, partition) for topic in topics])
+        begins = {place.topic: max(0, place.offset) for place in found}
         own = shelf(self._settings.data_dir, self._fold.name, stream, partition)
-        return Opening(self._fold, stream, partition, topics, committed, own, self._lookup, self._schemas).open()
+        return Opening(self._fold, stream, partition, topics, begins, own, self._lookup, self._schemas).open()
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         for shard in {(place.topic.partition(".")[2], place.partition) for place in partitions}:

@@ -19,13 +19,13 @@ from tidemill.events import topics
 from tidemill.events.compatibility import broken
 from tidemill.events.folded import FOLD_TYPES
 from tidemill.events.identity import event_id
+from tidemill.events.plain import full_name
 from tidemill.events.schema_registry import Registry
 from tidemill.events.spec import Applied
 from tidemill.features.vector import vector_schema
 from tidemill.settings import Settings
 from tidemill.spec import Bundle, load
 from tidemill.spec.diff import Change, changes
-from tidemill.spec.schemas import full_name
 from tidemill.stack.topics import ensure_topics
 from tidemill.trust import keys
 

@@ -160,9 +160,15 @@ def _is_ready(data_dir: Path, pid: int) -> bool:
 
 def _service(running: Running) -> dict[str, Any]:
     """State, pid, lag and URL of one service, and the switches that it ignored, as it says itself."""
-    said = {"state": "down", "pid": running.pid, "lag": None, "url": running.url, "restarts": running.restarts}
+    said = {
+        "state": "stopped" if running.stopped else "down",
+        "pid": running.pid,
+        "lag": None,
+        "url": running.url,
+        "restarts": running.restarts,
+    }
     if running.process() is None:
-        return said | {"switches_ignored": {}} | ({"state": "stopped"} if running.stopped else {})
+        return said | {"switches_ignored": {}}
     return said | _readiness(running) | {"switches_ignored": _switches_ignored(running)}
 
 

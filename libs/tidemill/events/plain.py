@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import fastavro
@@ -53,6 +54,12 @@ def check_schema(schema: Schema) -> Any:
         raise BadSchema(str(error), "write what Avro 1.12 allows") from error
     except NO_SCHEMA as error:
         raise BadSchema(f"{type(error).__name__}: {error}", "write what Avro 1.12 allows") from error
+
+
+def full_name(schema: Mapping[str, Any]) -> str:
+    """Namespace and name of a record's schema."""
+    name = str(schema.get("name", ""))
+    return name if "." in name else ".".join(filter(None, (schema.get("namespace"), name)))
 
 
 def plain(schema: Schema) -> Schema:

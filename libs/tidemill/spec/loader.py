@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tidemill.events.plain import full_name
 from tidemill.spec.bundle import Bundle
 from tidemill.spec.checks import check_model, check_stream
 from tidemill.spec.errors import SpecErrors
 from tidemill.spec.files import Document, near, read, shown
 from tidemill.spec.findings import parse
 from tidemill.spec.model import ModelSpec
-from tidemill.spec.schemas import full_name, read_schema
+from tidemill.spec.schemas import read_schema
 from tidemill.spec.stream import StreamSpec
 
 STREAM = "stream.yaml"

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tidemill.events.plain import BadSchema, check_schema
+from tidemill.events.plain import BadSchema, check_schema, full_name
 from tidemill.spec.errors import SpecError, SpecErrors
 from tidemill.spec.files import bad_byte
 
@@ -29,11 +29,6 @@ def read_schema(path: Path, file: str) -> dict[str, Any]:
     except (ValueError, RecursionError):  # which JSON allows and Python does not read
         found = _unusable(file, 1, "-", "a number of thousands of digits, or brackets as deep", "take it out")
     raise SpecErrors([found])
-
-
-def full_name(schema: dict[str, Any]) -> str:
-    """Namespace and name of a record."""
-    return f"{schema['namespace']}.{schema['name']}" if schema.get("namespace") else str(schema["name"])
 
 
 def _checked(schema: Any) -> dict[str, Any]:

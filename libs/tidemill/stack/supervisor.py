@@ -17,7 +17,7 @@ from types import FrameType
 
 import psutil
 
-from tidemill.bus.limit import STOPPED
+from tidemill.bus.limit import EXIT_STOPPED
 from tidemill.bus.patience import Patience, Stopped
 from tidemill.errors import Transient
 from tidemill.settings import Settings
@@ -32,7 +32,7 @@ SERVICES_END, PARTS_END = 4.5, 8.0
 """Seconds after which services, then servers that have not ended are killed; below the promised 10."""
 _SERVICES_TIME_OUT = 120.0
 _CONTRACTS_TIME_OUT = 60.0
-_STOPPED = "stopped while starting"
+_ASKED_TO_END = "stopped while starting"
 _BACK_OFF, _LONGEST_BACK_OFF, _STEADY = 0.5, 30.0, 60.0
 
 
@@ -62,7 +62,7 @@ class Watched:
         if self.due is None:
             code = self.child.process.returncode if self.child.process else None
             self.child.kill_group()
-            if code == STOPPED:
+            if code == EXIT_STOPPED:
                 self.running = self.running.model_copy(update={"stopped": True})
                 tell(f"{self.child.name} has stopped until somebody looks (log: {self.child.log})")
                 return True
@@ -196,7 +196,7 @@ class Stack:
         try:
             patiently(lambda: ensure_contracts(self.settings))
         except Stopped:
-            raise StartFailed(_STOPPED) from None
+            raise StartFailed(_ASKED_TO_END) from None
         except Transient as error:
             raise StartFailed(f"topics and schemas could not be made within {_CONTRACTS_TIME_OUT:.0f} s: {error}") from error
 
@@ -222,7 +222,7 @@ class Stack:
         """Until each is ready, all within their own time-out; tells each when it is."""
         while waiting:
             if self.stopping:
-                raise StartFailed(_STOPPED)
+                raise StartFailed(_ASKED_TO_END)
             waiting = [(watched, ready) for watched, ready in waiting if not self._is_ready(watched, ready, time_out)]
             time.sleep(0.1 if waiting else 0)
 

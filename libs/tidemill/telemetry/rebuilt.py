@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from confluent_kafka import Message
 
-from tidemill.bus.consumer import browser, headers_of
+from tidemill.bus.consumer import browser, own_headers
 from tidemill.bus.tail import Lookup
 from tidemill.errors import Rejected
 from tidemill.events import wire
@@ -90,7 +90,7 @@ class Rebuilt:
         wanted = {name.encode(), name.rpartition("/")[0].encode()} - {b""}
         for partition in range(self._topics.get(f"predictions.{stream}", 0)):
             for message in self._keyed(f"predictions.{stream}", partition, wanted):
-                if message.key() == name.encode() or dict(_headers(message)).get("ce_id") == name.encode():
+                if message.key() == name.encode() or dict(own_headers(message)).get("ce_id") == name.encode():
                     return partition, _stand(message.value())[1]
         for partition in range(self._topics[f"log.{stream}"]):
             for message in self._keyed(f"log.{stream}", partition, {name.encode()}):
@@ -236,13 +236,8 @@ def _where(record: _Record) -> dict[str, Any]:
 def _record(message: Message) -> _Record:
     return _Record(
         str(message.topic()), int(message.partition() or 0), int(message.offset() or 0), message.key(), message.value() or b"",
-        dict(_headers(message)), message.timestamp()[1] * _MS,
+        dict(own_headers(message)), message.timestamp()[1] * _MS,
     )  # fmt: skip
-
-
-def _headers(message: Message) -> list[Any]:
-    [head] = headers_of([message])
-    return head or []
 
 
 def _stamp(record: _Record) -> np.void | None:

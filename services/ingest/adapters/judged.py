@@ -20,7 +20,6 @@ from services.ingest.model import Lane, State
 from tidemill.bus import consumer as reading
 from tidemill.bus.limit import DeadShare
 from tidemill.bus.snapshot import InputMark
-from tidemill.errors import Transient
 
 logger = logging.getLogger(__name__)
 
@@ -105,10 +104,7 @@ class Judged:
     def _committed(self, sources: Sequence[str]) -> list[TopicPartition]:
         topics = [self._prefix + source for source in sources]
         places = [TopicPartition(topic, number) for topic in topics for number in reading.watermarks(self._consumer, topic)]
-        try:
-            return self._consumer.committed(places, timeout=reading.PATIENCE)
-        except KafkaException as error:
-            raise Transient(f"the group's offsets are not there: {error}") from error
+        return reading.committed(self._consumer, places)
 
 
 def _read(metadata: str | None) -> Kept | None:

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import version
 
 from services.ingest.model import Dead
-from tidemill.bus.consumer import headers_of
+from tidemill.bus.consumer import own_headers
 from tidemill.bus.fold import Headers
 from tidemill.errors import Rejected
 from tidemill.events import envelope
@@ -18,14 +18,14 @@ SERVICE = "ingest"
 
 def letter(dead: Dead, stream: str, now: int) -> tuple[DeadLetter, Headers]:
     """The letter of a raw record and its envelope; `now` is wall time, us. Its `origin` is the message as it was read."""
-    message, [head] = dead.origin, headers_of([dead.origin])
+    message = dead.origin
     record = Record(
         f"raw.{stream}.{dead.lane.source}",
         dead.lane.partition,
         dead.offset,
         message.key(),
         message.value(),
-        head or (),
+        own_headers(message),
     )
     made = dead_letter(record, Rejected(dead.reason, dead.message), SERVICE, _version(), now)
     traceparent = envelope.parse(record.headers).traceparent

@@ -8,7 +8,7 @@ import numpy as np
 
 from services.ingest.model import U64, RawRows
 from tidemill import telemetry
-from tidemill.bus.consumer import headers_of
+from tidemill.bus.consumer import own_headers
 from tidemill.events.identity import sampled
 
 
@@ -26,8 +26,7 @@ def traced(rows: RawRows, hashes: U64, stream: str, sources: Sequence[str], poll
 def _hops(rows: RawRows, i: int, id_hash: int, stream: str, source: str, polled: int) -> str:
     message, facts = rows.origins[i], {"tidemill.event.id": rows.ids[i], "tidemill.stream": stream, "tidemill.source": source}
     trace, place = telemetry.trace_high(stream, source) << 64 | id_hash, (int(rows.partition[i]), int(rows.offset[i]))
-    [head] = headers_of([message])
-    said = telemetry.parse_traceparent(dict(head or ()).get("traceparent"))
+    said = telemetry.parse_traceparent(dict(own_headers(message)).get("traceparent"))
     waited = telemetry.Moment(message.timestamp()[1] * 1_000_000, polled)
     raw = telemetry.record_hop("raw", trace, place, waited, said, attributes=facts)
     log = telemetry.record_hop("log", trace, place, telemetry.Moment(polled, telemetry.now()), raw, attributes=facts)

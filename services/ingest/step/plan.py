@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ import polars as pl
 from tidemill.events.columnar import BadSchema, Decoder
 from tidemill.events.feed import Progressed
 from tidemill.events.identity import hash64
-from tidemill.events.plain import NO_SCHEMA
+from tidemill.events.plain import NO_SCHEMA, full_name
 from tidemill.spec import Bundle, expressions
 from tidemill.spec.columns import Column, columns_of
 from tidemill.spec.stream import SourceSpec
@@ -144,9 +143,3 @@ def _source(bundle: Bundle, name: str, index: int) -> Source:
     if Progressed.full_name() in bundle.ids:
         source.learn(bundle.ids[Progressed.full_name()], Progressed.SCHEMA)
     return source
-
-
-def full_name(schema: Mapping[str, Any]) -> str:
-    """Namespace and name of a record's schema."""
-    name = str(schema.get("name", ""))
-    return name if "." in name else ".".join(filter(None, (schema.get("namespace"), name)))

@@ -17,6 +17,7 @@ from tidemill.bus.sequence import behind_log
 from tidemill.errors import Refused, Rejected
 from tidemill.events import features, fixed, wire
 from tidemill.events.log import ModelSwitched, SpecAdopted
+from tidemill.events.plain import full_name
 from tidemill.events.schema_registry import Registry
 from tidemill.events.training import PartitionEnd, RunRequested
 from tidemill.features.vector import vector_schema
@@ -140,7 +141,7 @@ def _roster(stream: str, control: list[bytes], registry: Registry, ring: KeyRing
 def _arrays(reading: Reading, request: RunRequested, roster: Roster, registry: Registry) -> Past:
     bundle = roster.bundle
     trigger = bundle.models[request.model].trigger_name if bundle and request.model in bundle.models else ""
-    name = _full_name(vector_schema(bundle, trigger)) if bundle and trigger else ""
+    name = full_name(vector_schema(bundle, trigger)) if bundle and trigger else ""
     parts: dict[str, list[Rows]] = defaultdict(list)
     for number, values in sorted(reading.values.items()):  # not as they came: a batch's size must not show
         kind = _name(number, registry)
@@ -155,15 +156,11 @@ def _arrays(reading: Reading, request: RunRequested, roster: Roster, registry: R
     )
 
 
-def _full_name(schema: dict[str, Any]) -> str:
-    return f"{schema['namespace']}.{schema['name']}"
-
-
 def _rows(values: list[bytes], schema: dict[str, Any]) -> Rows:
     dtype = fixed.dtype_of(schema)
     data = b"".join(values)
     if len(data) != dtype.itemsize * len(values):
-        raise Rejected("bad-vector", f"a record of {_full_name(schema)} is not {dtype.itemsize} bytes long")
+        raise Rejected("bad-vector", f"a record of {full_name(schema)} is not {dtype.itemsize} bytes long")
     return np.frombuffer(data, dtype)
 
 

@@ -47,6 +47,20 @@ def process(stack, settings, dsn: str, port: int = 0, program: str = TOY) -> Ite
         child.wait()
 
 
+Running = tuple[Follower, Publisher, subprocess.Popen[bytes]]
+
+
+@contextmanager
+def running(stack, settings, dsn: str, port: int = 0) -> Iterator[Running]:
+    """The toy service, who hears it, and who tells it."""
+    with (
+        Follower(settings, [RunDeclined], "now") as follower,
+        Publisher(settings, "test") as publisher,
+        process(stack, settings, dsn, port) as child,
+    ):
+        yield follower, publisher, child
+
+
 @pytest.fixture
 def settings(stack):
     stack.topics(control_topics())
@@ -93,11 +107,7 @@ def collect(follower: Follower, name: str, reasons: set[str], seconds: float = 6
 
 def test_a_service_answers_each_event_as_it_comes_and_ends_when_told(stack, settings) -> None:
     name, dsn = model(), database(stack, settings)
-    with (
-        Follower(settings, [RunDeclined], "now") as follower,
-        Publisher(settings, "test") as publisher,
-        process(stack, settings, dsn) as child,
-    ):
+    with running(stack, settings, dsn) as (follower, publisher, child):
         publisher.publish(request(name, "warm"))
         collect(follower, name, {"warm a", "warm b"})
         publisher.publish(request(name, "quick"))
@@ -109,11 +119,7 @@ def test_a_service_answers_each_event_as_it_comes_and_ends_when_told(stack, sett
 def test_the_envelope_tells_the_cause_and_carries_the_trace(stack, settings) -> None:
     name, dsn = model(), database(stack, settings)
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    with (
-        Follower(settings, [RunDeclined], "now") as follower,
-        Publisher(settings, "test") as publisher,
-        process(stack, settings, dsn),
-    ):
+    with running(stack, settings, dsn) as (follower, publisher, _):
         cause = publisher.publish(request(name, "why"), traceparent=parent)
         envelope = until(lambda: declined(follower, name), "what it says of it")[0].envelope
     assert (envelope.source, envelope.caused_by, envelope.type) == ("toy", cause, "training.run-declined.v1")
@@ -128,11 +134,7 @@ def test_bad_bytes_become_dead_letters_and_the_stream_goes_on(stack, settings) -
     for value in (b"junk", None, b"\x00\x7f\xff\xff\xff", b""):
         producer.produce("training.retrain-requested.v1", value, key)
     producer.flush()
-    with (
-        Follower(settings, [RunDeclined], "now") as follower,
-        Publisher(settings, "test") as publisher,
-        process(stack, settings, dsn),
-    ):
+    with running(stack, settings, dsn) as (follower, publisher, _):
         publisher.publish(request(name, "after"))
         collect(follower, name, {"after a"})
         until(lambda: len(buried(settings, key)) == 4, "a dead letter for each")
@@ -143,11 +145,7 @@ def test_a_header_whose_name_is_no_utf8_stops_no_service(stack, settings) -> Non
     """Whether it listens or starts, and whether others come behind or not."""
     name, dsn, key = model(), database(stack, settings), uuid.uuid4().hex.encode()
     bad_header.write(settings.kafka, "training.retrain-requested.v1", b"junk", key)
-    with (
-        Follower(settings, [RunDeclined], "now") as follower,
-        Publisher(settings, "test") as publisher,
-        process(stack, settings, dsn),
-    ):
+    with running(stack, settings, dsn) as (follower, publisher, _):
         publisher.publish(request(name, "before"))
         collect(follower, name, {"before a"})
         bad_header.write(settings.kafka, "training.retrain-requested.v1", b"junk", key)
@@ -200,11 +198,7 @@ def _killed_after_some_work(dsn: str, child: subprocess.Popen[bytes], extra: flo
 
 def test_health_metrics_and_spans_tell_how_it_is(stack, settings, free_port) -> None:
     name, dsn = model(), database(stack, settings)
-    with (
-        Follower(settings, [RunDeclined], "now") as follower,
-        Publisher(settings, "test") as publisher,
-        process(stack, settings, dsn, free_port) as child,
-    ):
+    with running(stack, settings, dsn, free_port) as (follower, publisher, child):
         publisher.publish(request(name, "one"))
         collect(follower, name, {"one a", "one b"})
         report = await_lag(free_port)
@@ -251,11 +245,7 @@ def test_a_process_whose_faust_has_crashed_ends(stack, settings) -> None:
 def test_a_request_and_what_rests_on_it_in_the_wrong_order(stack, settings) -> None:
     name, dsn = model(), database(stack, settings)
     failed = RunFailed(run="r", stream="toy", model=name, reason="x", detail="")
-    with (
-        Follower(settings, [RunDeclined], "now") as follower,
-        Publisher(settings, "test") as publisher,
-        process(stack, settings, dsn),
-    ):
+    with running(stack, settings, dsn) as (follower, publisher, _):
         publisher.publish(failed)
         publisher.publish(request(name, "now"))
         collect(follower, name, {"now a", "now b", "parked no more"})
@@ -275,11 +265,7 @@ def test_a_life_begins_with_what_an_earlier_one_left_waiting(stack, settings) ->
 
 def test_a_second_process_stands_by_until_the_first_is_gone(stack, settings) -> None:
     name, dsn = model(), database(stack, settings)
-    with (
-        Follower(settings, [RunDeclined], "now") as follower,
-        Publisher(settings, "test") as publisher,
-        process(stack, settings, dsn) as first,
-    ):
+    with running(stack, settings, dsn) as (follower, publisher, first):
         publisher.publish(request(name, "one"))
         collect(follower, name, {"one a"})
         with process(stack, settings, dsn):

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.waiting import until
-from tidemill.bus.limit import STOPPED
+from tidemill.bus.limit import EXIT_STOPPED
 from tidemill.errors import Refused
 from tidemill.settings import Settings
 from tidemill.stack import artifacts, services
@@ -82,7 +82,7 @@ def test_a_dead_child_is_started_again_after_longer_and_longer_waits(tmp_path: P
 
 def test_one_that_asks_for_somebody_to_look_is_not_started_again(tmp_path: Path) -> None:
     said: list[str] = []
-    watched = Watched(python(tmp_path, f"raise SystemExit({STOPPED})"))
+    watched = Watched(python(tmp_path, f"raise SystemExit({EXIT_STOPPED})"))
     watched.start()
     until(lambda: watched.look(said.append))
     assert not watched.look(said.append)

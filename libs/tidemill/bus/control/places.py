@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from tidemill.bus.consumer import headers_of
+from tidemill.bus.consumer import own_headers
 from tidemill.errors import Transient
 from tidemill.events.dead import Record
 from tidemill.settings import Settings
@@ -103,5 +103,5 @@ def _ended(message: Message) -> bool:
 
 
 def _record_of(message: Message) -> Record:
-    [head] = headers_of([message])
-    return Record(str(message.topic()), message.partition() or 0, message.offset() or 0, message.key(), message.value(), head or ())
+    place = str(message.topic()), message.partition() or 0, message.offset() or 0
+    return Record(*place, message.key(), message.value(), own_headers(message))

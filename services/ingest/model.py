@@ -176,8 +176,8 @@ class State:
     """Newest accepted known time by source."""
     passed: dict[Lane, int] = field(default_factory=dict)
     """The raw offset below which every record has been judged: it is in the log, a repeat, dead, or another shard's."""
-    peak: dict[Lane, int] = field(default_factory=dict)
-    """The merge key of the newest judged row."""
+    floor: dict[Lane, int] = field(default_factory=dict)
+    """The least merge key (us) that a row of the lane can have from `passed` on; its own promises from there on will be read again."""
     promised: int = NEVER
     """The newest log.Progressed."""
     replaying: bool = False

@@ -11,12 +11,13 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from services.ingest.adapters.log import LogReader
-from services.ingest.model import Lane, State
+from services.ingest.model import NEVER, Lane, State
 from tidemill.bus import consumer as reading
 from tidemill.bus.limit import DeadShare
 from tidemill.bus.snapshot import InputMark
@@ -38,6 +39,8 @@ class Kept:
     read: int
     dead: int
     """`DeadShare.seen`."""
+    floor: int
+    """`State.floor` of the lane."""
 
 
 class Judged:
@@ -54,15 +57,16 @@ class Judged:
     def restore(self, state: State, reader: LogReader, sources: Sequence[str]) -> None:
         """Follow the log to where the places were kept, and take them if they were kept of this log. Raises Transient."""
         found = [(place, kept) for place in self._committed(sources) if (kept := _read(place.metadata))]
-        newest = max((kept for _, kept in found), key=lambda kept: kept.log.offset, default=None)
+        newest = max((kept for _, kept in found), key=attrgetter("log.offset"), default=None)
         if newest is None or newest.log.offset < state.offset or not reader.stands_in(newest.log):
             return  # what a snapshot has is newer, or nothing is
         reader.follow(state, newest.log.offset)
         if (state.seq + 1, state.writer) != (newest.log.seq, newest.log.writer):
             return
-        for place in (place for place, kept in found if kept == newest):
+        for place, kept in found:
             lane = Lane(place.topic.removeprefix(self._prefix), place.partition)
-            state.passed[lane] = max(state.passed.get(lane, 0), place.offset)
+            if kept.log == newest.log and place.offset >= state.passed.get(lane, 0):
+                state.passed[lane], state.floor[lane] = place.offset, kept.floor
         self._dead.resume(newest.read, newest.dead)
 
     def count(self, read: int, dead: int) -> None:
@@ -89,8 +93,11 @@ class Judged:
 
     def _places(self, state: State, newest: str) -> list[TopicPartition]:
         mark = InputMark(state.offset, state.seq + 1, state.writer, newest)
-        beside = json.dumps(asdict(Kept(mark, *self._dead.seen)))
-        return [TopicPartition(self._prefix + lane.source, lane.partition, offset, beside) for lane, offset in state.passed.items()]
+        kept = {lane: Kept(mark, *self._dead.seen, state.floor.get(lane, NEVER)) for lane in state.passed}
+        return [
+            TopicPartition(self._prefix + lane.source, lane.partition, state.passed[lane], json.dumps(asdict(beside)))
+            for lane, beside in kept.items()
+        ]
 
     def _commit(self, places: list[TopicPartition], wait: bool) -> None:
         try:
@@ -111,6 +118,6 @@ def _read(metadata: str | None) -> Kept | None:
     """None where there is none, or where another tool has set the offset."""
     try:
         said = json.loads(metadata or "")
-        return Kept(InputMark(**said["log"]), said["read"], said["dead"])
+        return Kept(InputMark(**said["log"]), said["read"], said["dead"], said["floor"])
     except (ValueError, TypeError, KeyError):
         return None

@@ -69,7 +69,8 @@ def step(
             append_level(shard.state, shard.plan, piece, out)
         else:
             append_switch(shard.state, shard.plan, piece, now, out)
-    shard.state.passed |= shard.merge.passed()
+    for lane, (offset, floor) in shard.merge.passed().items():
+        shard.state.passed[lane], shard.state.floor[lane] = offset, floor
     out.warned = dict(warned)
     return out
 

@@ -57,7 +57,7 @@ class Output:
 def append_rows(state: State, plan: Plan, rows: RawRows, out: Output) -> None:
     """Judge merged rows against all that the log has, and append the new ones."""
     judged = _judged(state, plan, rows)
-    _pass(state, plan, rows)
+    state.last = (int(rows.key[-1]), int(rows.source[-1]), int(rows.partition[-1]))
     new = np.flatnonzero(judged["verdict"] == kernels.ACCEPTED)
     if len(new) < len(rows):
         _set_aside(plan, rows, judged, out)
@@ -70,7 +70,7 @@ def append_level(state: State, plan: Plan, level: Level, out: Output) -> None:
     """log.Progressed."""
     state.time, state.known = max(state.time, level.until), max(state.known, level.until)
     if not state.replaying:
-        state.peak.clear()  # a replay begins: its times are its own
+        state.floor.clear()  # a replay begins: its times are its own
     state.promised, state.replaying, state.last = level.until, not level.ended, (level.until, -1, -1)
     said = {"stream": state.stream, "ended": level.ended, "stream_time": float(level.until)}
     out.records.append(control(state, plan.bundle, log_header.PROGRESSED, log.Progressed, said))
@@ -141,15 +141,6 @@ def _before(rows: RawRows, last: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
     key, source, partition = last
     tied = (rows.source < source) | ((rows.source == source) & (rows.partition < partition))
     return np.asarray((rows.key < key) | ((rows.key == key) & tied))
-
-
-def _pass(state: State, plan: Plan, rows: RawRows) -> None:
-    """The merge has moved past these rows, whatever became of them."""
-    names, codes = plan.names, rows.source.astype(np.int64) << 16 | rows.partition
-    for code in np.unique(codes).tolist():
-        lane, of = Lane(names[code >> 16], code & 0xFFFF), np.flatnonzero(codes == code)
-        state.peak[lane] = max(state.peak.get(lane, NEVER), int(rows.key[of[-1]]))
-    state.last = (int(rows.key[-1]), int(rows.source[-1]), int(rows.partition[-1]))
 
 
 def _set_aside(plan: Plan, rows: RawRows, judged: npt.NDArray[np.void], out: Output) -> None:

@@ -34,11 +34,9 @@ class Merge:
         self.queues: dict[Lane, Queue] = {}
         for lane in sorted(lanes, key=lambda lane: (plan.sources[lane.source].index, lane.partition)):
             source = plan.sources[lane.source]
-            queue = Queue(lane, (source.index, lane.partition), source.spec.accept.ahead, state.peak.get(lane, NEVER))
-            if state.replaying:
-                queue.promise = state.promised
-                queue.peak = max(queue.peak, state.promised)
-            self.queues[lane] = queue
+            floor = state.floor.get(lane, NEVER)
+            promise = min(floor, state.promised) if state.replaying else NEVER
+            self.queues[lane] = Queue(lane, (source.index, lane.partition), source.spec.accept.ahead, floor, floor, promise)
 
     def arrive(self, lane: Lane, behind: int, rows: RawRows, promises: list[Promise], now: int) -> list[Dead]:
         """Take a lane's next rows and the promises among them; `behind` is the raw offset after them, `now` wall time, us."""
@@ -52,8 +50,8 @@ class Merge:
         queue.end, queue.heard = behind, now
         return dead
 
-    def passed(self) -> dict[Lane, int]:
-        """By lane, where anything has arrived: the raw offset below which all that did is judged."""
+    def passed(self) -> dict[Lane, tuple[int, int]]:
+        """By lane, where anything has arrived: the raw offset below which all that did is judged, and the floor there."""
         return {lane: queue.passed(self.promised) for lane, queue in self.queues.items() if queue.end}
 
     def release(self, more: Collection[Lane], switches: list[Switch], now: int) -> Iterator[Piece]:

@@ -24,6 +24,8 @@ class Queue:
     """Ties of the merge: source in the spec's order, partition."""
     ahead: int
     """How far past a promise (us) a row before it may be, by its event time or its known time."""
+    floor: int = NEVER
+    """The least merge key of a row behind those that are judged, until its own promises are read."""
     peak: int = NEVER
     """The merge key of the newest ready or judged row."""
     promise: int = NEVER
@@ -50,13 +52,15 @@ class Queue:
         """Nothing more will come with a merge key below this."""
         return ALWAYS if self.ended else self.promise
 
-    def passed(self, promised: int) -> int:
-        """The raw offset below which nothing waits here; `promised` is the log's newest promise."""
+    def passed(self, promised: int) -> tuple[int, int]:
+        """The raw offset below which nothing waits here, and the floor there; `promised` is the log's newest promise."""
         while self.said and self.said[0].until <= promised and not self.said[0].ended:
-            self.said.popleft()
+            self.floor = max(self.floor, self.said.popleft().until)
         rows = self.ready[0] if self.ready else self.opened[0] if self.opened else None
         oldest = self.end if rows is None else int(rows.offset[0])
-        return min(oldest, self.said[0].offset) if self.said else oldest
+        if self.said and self.said[0].offset < oldest:
+            return self.said[0].offset, self.floor
+        return oldest, int(self.ready[0].key[0]) if self.ready else self.floor
 
     def add(self, rows: RawRows) -> None:
         """Take rows that follow those already here."""
@@ -81,7 +85,7 @@ class Queue:
         """What came before goes first, whatever its time; nothing of this replay has been promised."""
         for rows in self.ready:
             rows.key = np.full(len(rows), NEVER, np.int64)
-        self.peak, self.promise, self.ended = NEVER, NEVER, False
+        self.floor, self.peak, self.promise, self.ended = NEVER, NEVER, NEVER, False
 
     def end_replay(self) -> None:
         """The open rows came after the feed's end: they are live."""
@@ -102,6 +106,8 @@ class Queue:
                     self.ready[0] = rows.cut(count, len(rows))
                 break
             parts.append(self.ready.popleft())
+        if parts:
+            self.floor = max(self.floor, int(parts[-1].key[-1]))
         self.held -= sum(map(_bytes, parts))
         return parts
 

@@ -60,19 +60,14 @@ def _events(
         state.newest[order[index]] = max(state.newest.get(order[index], NEVER), int(mine["known"].max()))
         for partition in np.unique(mine["raw_partition"]).tolist():
             _lane(state, Lane(order[index], partition), mine[mine["raw_partition"] == partition])
-    _last(state, headers, order)
+    source, partition = int(headers[-1]["source"]), int(headers[-1]["raw_partition"])
+    state.last = (state.floor[Lane(order[source], partition)], source, partition)
 
 
 def _lane(state: State, lane: Lane, headers: npt.NDArray[np.void]) -> None:
     state.passed[lane] = max(state.passed.get(lane, 0), int(headers["raw_offset"].max()) + 1)
-    state.peak[lane] = max(state.peak.get(lane, NEVER), int(headers["known"].max()))
-
-
-def _last(state: State, headers: npt.NDArray[np.void], order: list[str]) -> None:
-    newest = headers[-1]
-    source, partition = int(newest["source"]), int(newest["raw_partition"])
-    key = state.peak[Lane(order[source], partition)]
-    state.last = (max(key, state.promised) if state.replaying else key, source, partition)
+    promised = state.promised if state.replaying else NEVER
+    state.floor[lane] = max(state.floor.get(lane, NEVER), int(headers["known"].max()), promised)
 
 
 def _control(state: State, header: np.void, offset: int, value: bytes, ring: KeyRing) -> None:
@@ -85,7 +80,7 @@ def _control(state: State, header: np.void, offset: int, value: bytes, ring: Key
     elif kind == log_header.PROGRESSED:
         said = log.Progressed.model_validate(_read(log.Progressed, value))
         if not state.replaying:
-            state.peak.clear()
+            state.floor.clear()
         state.promised, state.replaying = int(said.stream_time), not said.ended
         state.last, state.known = (state.promised, -1, -1), max(state.known, state.promised)
 

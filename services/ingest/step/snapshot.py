@@ -22,7 +22,7 @@ _PLAIN = ("stream", "shard", "writer", "seq", "offset", "time", "known", "newest
 def dump(state: State) -> Snapshot:
     """The state, in copies: it goes on while they are written."""
     meta: dict[str, Any] = {name: deepcopy(getattr(state, name)) for name in _PLAIN}
-    meta["lanes"] = [[*lane, offset, state.peak.get(lane, model.NEVER)] for lane, offset in state.passed.items()]
+    meta["lanes"] = [[*lane, offset, state.floor.get(lane, model.NEVER)] for lane, offset in state.passed.items()]
     meta["last"] = list(state.last)
     meta["switches"] = [[one.event.model_dump(mode="json"), one.offset, one.time] for one in state.switches.values()]
     meta["bundle"] = state.bundle.to_json() if state.bundle else None
@@ -36,7 +36,7 @@ def load(snapshot: Snapshot) -> State:
     return State(
         **{name: meta[name] for name in _PLAIN},
         passed={Lane(source, number): offset for source, number, offset, _ in meta["lanes"]},
-        peak={Lane(source, number): peak for source, number, _, peak in meta["lanes"] if peak != model.NEVER},
+        floor={Lane(source, number): floor for source, number, _, floor in meta["lanes"] if floor != model.NEVER},
         last=tuple(meta["last"]),
         ids=ids.restored(snapshot.arrays["ids"]),
         switches={found.event.model: found for found in switches},

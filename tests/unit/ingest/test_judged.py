@@ -158,6 +158,20 @@ def test_places_of_this_log_are_taken() -> None:
     assert life(*kept())[0].shard.state.passed == {A0: 6}
 
 
+def test_what_waits_behind_a_place_keeps_its_rank_in_the_merge() -> None:
+    broker, log = Broker(), Log()
+    writer, judged = life(broker, log)
+    lanes = {
+        "a": [promise("a", BEGIN), *events("a", 1, BEGIN + 9 * SECOND), promise("a", BEGIN + SECOND)],
+        "b": [promise("b", BEGIN)],
+    }
+    writer.take(arrival(A0, lanes["a"]), arrival(B0, lanes["b"]))
+    judged.rest(writer.shard.state, newest(log))
+    state = State("world", 0)
+    Judged(cast(Consumer, broker), "world", 0.5).restore(state, cast(LogReader, Reader(log)), ["b", "a"])
+    assert (state.passed, state.floor) == ({A0: 1, B0: 1}, {A0: BEGIN + 9 * SECOND, B0: BEGIN})
+
+
 def test_places_that_are_ahead_of_the_log_are_not_taken() -> None:
     broker, log = kept()
     assert life(broker, log.prefix(2))[0].shard.state.passed == {}

@@ -93,13 +93,14 @@ NOBODY = KeyRing({})
 
 @dataclass(frozen=True)
 class Places:
-    """What the broker keeps of a shard: how far its raw lanes were judged when its log had so many records."""
+    """What the broker keeps of a shard: how far its raw lanes were judged when its log had so many records, and their floors."""
 
     count: int
     passed: dict[Lane, int]
+    floor: dict[Lane, int]
 
 
-NOWHERE = Places(0, {})
+NOWHERE = Places(0, {}, {})
 
 
 @dataclass
@@ -175,7 +176,7 @@ class Writer:
         self.log, self.outputs = log_, []
         state = State("world", shard)
         log_.follow(state, kept.count, ring)
-        state.passed |= kept.passed
+        state.passed, state.floor = state.passed | kept.passed, state.floor | kept.floor
         log_.follow(state, len(log_.headers), ring)
         log_.append([barrier(state, spec, writer=len(log_.headers) + 7)])
         restore(state, log_.rows[-1:], np.array([len(log_.headers) - 1]), [None], log_.values[-1:], ring)
@@ -194,7 +195,7 @@ class Writer:
     @property
     def places(self) -> Places:
         """What may be kept once the broker has all that was said."""
-        return Places(len(self.log.headers), dict(self.shard.state.passed))
+        return Places(len(self.log.headers), dict(self.shard.state.passed), dict(self.shard.state.floor))
 
     @property
     def dead(self) -> list[Dead]:

@@ -13,6 +13,7 @@ import fastavro
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from fastavro.validation import ValidationError, validate
 
 from tidemill.errors import Refused
 from tidemill.feed.gate import FOREVER
@@ -35,12 +36,19 @@ class Lane:
     framing: bytes
 
     def records(self, begin: int, end: int) -> Iterator[tuple[bytes, bytes]]:
-        """(key, framed value) of each row with `begin` <= known < `end`."""
+        """(key, framed value) of each row with `begin` <= known < `end`. Raises Refused at one that its schema cannot hold."""
         first, last = np.searchsorted(self.known, [begin, end])
         columns = list(self.rows.columns)
         for values in zip(*(self.rows[name].iloc[first:last].tolist() for name in columns), strict=True):
             row = dict(zip(columns, values, strict=True))
-            yield str(row[self.id_column]).encode(), self.framing + datum(self.schema, row)
+            yield str(row[self.id_column]).encode(errors="replace"), self.framing + self._datum(row)
+
+    def _datum(self, row: dict[str, Any]) -> bytes:
+        try:
+            return datum(self.schema, row)
+        except (TypeError, ValueError, OverflowError) as error:
+            message = f"feed.py gives {self.source} a row {row[self.id_column]!r} that its schema cannot hold: {_misfit(self.schema, row, error)}"
+            raise Refused("feed-misfit", f"{message}; mend it and feed again, which goes on where this has stopped") from error
 
     def reach(self, begin: int, many: int) -> int:
         """The time before which at most `many` rows are known from `begin` on; later where more share one microsecond."""
@@ -113,9 +121,11 @@ def _lane(folder: Path, name: str, frame: pd.DataFrame, bundle: Bundle, framing:
     absent = [column for column in columns if column not in frame]
     if absent:
         raise _incomplete(folder, f"gives a frame for {name} that lacks {', '.join(absent)}: add what the schema names")
-    known = frame[source.time].to_numpy(np.int64) + (source.known_at if isinstance(source.known_at, int) else 0)
-    if isinstance(source.known_at, str):
-        known = frame[source.known_at].to_numpy(np.int64)
+    at, later = (source.known_at, 0) if isinstance(source.known_at, str) else (source.time, source.known_at or 0)
+    try:
+        known = frame[at].to_numpy(np.int64) + later
+    except (TypeError, ValueError) as error:
+        raise _incomplete(folder, f"gives a frame for {name} whose {at} is no time: {error}; give int64 microseconds") from error
     order = np.lexsort((frame[source.id].to_numpy(str), known))
     rows = _nulls(frame[columns].iloc[order].reset_index(drop=True))
     return Lane(name, known[order], rows, parsed(schema), source.id, framing)
@@ -130,6 +140,15 @@ def _nulls(rows: pd.DataFrame) -> pd.DataFrame:
 def parsed(schema: dict[str, Any]) -> Any:
     """A schema as `datum` wants it."""
     return fastavro.parse_schema(schema, named_schemas={})
+
+
+def _misfit(schema: Any, row: dict[str, Any], error: Exception) -> str:
+    """The fields that do not fit; else what the encoder said."""
+    try:
+        validate(row, schema, raise_errors=True)
+    except ValidationError as found:
+        return "; ".join(str(one) for one in found.errors)
+    return str(error)
 
 
 def datum(schema: Any, row: dict[str, Any]) -> bytes:

@@ -60,6 +60,11 @@ def fed(folder: Path, text: str) -> Timeline:
             "feed-incomplete",
             "gives a frame for arrivals that lacks flight_id, arrived_at",
         ),
+        (
+            ONE_ROW.replace("7_000_000", "'noon'"),
+            "feed-incomplete",
+            "gives a frame for weather whose observed_at is no time: ",
+        ),
     ],
 )
 def test_a_feed_that_lacks_something_is_refused_by_its_file_and_with_a_fix(
@@ -70,6 +75,19 @@ def test_a_feed_that_lacks_something_is_refused_by_its_file_and_with_a_fix(
     assert caught.value.reason == reason
     assert message in caught.value.message
     assert "case/feed.py" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [("'damp'", "is <damp> of type <class 'str'>"), ("'\\ud800'", "surrogates not allowed")]
+)
+def test_a_row_that_its_schema_cannot_hold_is_refused_by_its_id_and_field(tmp_path: Path, value: str, message: str) -> None:
+    column = "temp" if "damp" in value else "origin"
+    timeline = fed(tmp_path, ONE_ROW.replace("return frames", f'frames["weather"]["{column}"] = {value}\n    return frames'))
+    with pytest.raises(Refused) as caught:
+        list(next(lane for lane in timeline.lanes if lane.source == "weather").records(0, timeline.end))
+    assert caught.value.reason == "feed-misfit"
+    assert "feed.py gives weather a row 'w' that its schema cannot hold: " in caught.value.message
+    assert message in caught.value.message
 
 
 def test_a_source_may_have_no_rows_where_another_has(tmp_path: Path) -> None:

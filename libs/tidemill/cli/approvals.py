@@ -94,6 +94,7 @@ def keygen(
     data_dir: DataDir = None,
 ) -> None:
     """Make a key pair; services trust it once the public key is pinned and they were started again."""
+    keys.check_name(group, "group")
     pinned = trust_dir or Settings.load(data_dir).trust_dir
     secret, public = keys.generate(name, out, pinned / group)
     typer.echo(f"private key: {secret}\npublic key:  {public}")

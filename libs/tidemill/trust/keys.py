@@ -23,12 +23,15 @@ from tidemill.errors import Refused
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
 
 
+def check_name(name: str, what: str) -> None:
+    """Refused unless it can be the name of a file, of which `what` has one."""
+    if not _NAME.fullmatch(name):
+        raise Refused("bad-name", f"{name!r} names no {what}: write letters, digits, `.`, `_`, `-` or `@`, a letter or digit first")
+
+
 def generate(name: str, private_to: Path, pinned_in: Path) -> tuple[Path, Path]:
     """Make a key pair: `<private_to>/<name>.pem` (mode 0600) and `<pinned_in>/<name>.pub`. An existing key is never replaced."""
-    if not _NAME.fullmatch(name):
-        raise Refused(
-            "bad-name", f"{name!r} names no approver: write letters, digits, `.`, `_`, `-` or `@`, a letter or digit first"
-        )
+    check_name(name, "approver")
     private_to.mkdir(parents=True, exist_ok=True)
     pinned_in.mkdir(parents=True, exist_ok=True)
     secret, public = private_to / f"{name}.pem", pinned_in / f"{name}.pub"

@@ -73,6 +73,16 @@ def test_a_key_is_pinned_where_the_services_of_the_data_directory_look(words: li
     assert (tmp_path / pinned_in / "g" / "ann.pub").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "group", "what"), [("ann", "../g", "group"), ("ann", "a/b", "group"), ("../ann", "g", "approver")]
+)
+def test_a_key_is_made_for_a_name_in_a_group_and_nowhere_else(name: str, group: str, what: str, tmp_path: Path) -> None:
+    said = tidemill("approvals", "keygen", name, "--group", group, "--out", "private", "--trust-dir", "trust", cwd=tmp_path)
+    assert said.returncode == 1
+    assert f"names no {what}: write letters" in said.stderr
+    assert list(tmp_path.rglob("*.p*")) == []
+
+
 NOTHING = {"kafka": None, "schema_registry": None, "postgres": None, "phase": None, "services": {}}
 
 

@@ -10,7 +10,7 @@ from tidemill.events.governance import ApprovalDecided, ApprovalRequested, GateR
 from tidemill.events.identity import event_id
 from tidemill.spec.model import Approval
 from tidemill.trust.decision import Policy, Subject
-from tidemill.trust.statement import Decision, Statement, parse
+from tidemill.trust.statement import Decision, Statement, question
 
 Verdict = Literal["approved", "rejected", "lapsed"]
 State = Literal["open", "approved", "rejected", "lapsed"]
@@ -43,8 +43,7 @@ class Proposal:
 
     def asked(self, said: Statement) -> bool:
         """Whether a statement is the one that was asked for, but for verdict and reason: its requester, author and expiry too."""
-        verdict, reason = said.predicate.verdict, said.predicate.reason
-        return parse(self.request.statement.encode()).decided(verdict, reason) == said
+        return said.question == question(self.request.statement)
 
     @property
     def order(self) -> str:

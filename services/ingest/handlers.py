@@ -4,40 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import partial
 from typing import get_args
 
 from services.ingest.model import State, Switch, Switched
+from services.ingest.orders import Decision, Order, Requests
 from tidemill.errors import Refused, Rejected
 from tidemill.events import governance, ingest, serving
 from tidemill.events.identity import event_id
 from tidemill.events.log import ModelSwitched, SwitchAction
-from tidemill.models.rollout import content_of, decided
+from tidemill.models.rollout import decided, signer
 from tidemill.spec import Bundle
-from tidemill.trust.decision import Verified
+from tidemill.trust.decision import Subject, Verified
 from tidemill.trust.keys import KeyRing
-
-
-@dataclass(frozen=True)
-class Order:
-    """A rollout order as it was heard."""
-
-    said: governance.RolloutOrdered
-    id: str
-    """Of the event."""
-    traceparent: str | None
-    fresh: bool
-    """Heard after this process had caught up: an old order that is stale needs no second answer."""
-
-    @cached_property
-    def content(self) -> str:
-        """What tells it from another order under its id."""
-        return content_of(self.said)
-
-    def became(self, switch: ModelSwitched) -> bool:
-        """Whether the switch is what came of it."""
-        said = self.said
-        return (said.order, said.artifact, said.envelopes) == (switch.order, switch.artifact, switch.envelopes)
 
 
 @dataclass
@@ -50,10 +29,11 @@ class Rollouts:
     """By the order's content: the partitions whose workers are ready."""
     declined: dict[str, str] = field(default_factory=dict)
     """By the order's content: why serving will not load it."""
-    verdicts: dict[str, list[governance.ApprovalDecided]] = field(default_factory=dict)
-    """By approval, in the order in which they came."""
+    requests: Requests = field(default_factory=Requests)
     checked: dict[tuple[str, str], Verified | str] = field(default_factory=dict)
     """By the order's content and spec digest, the decision or why it does not hold: signatures are verified once."""
+    held: dict[tuple[str, Subject, str], bool] = field(default_factory=dict)
+    """By envelope, what it is to be about and spec digest, whether one who may decide has signed it."""
     _open: dict[int, dict[str, Order]] = field(default_factory=dict)
 
     def add(self, order: Order) -> None:
@@ -95,11 +75,14 @@ def on_rollout_ordered(order: Order, rollouts: Rollouts) -> None:
     rollouts.add(order)
 
 
-def on_approval_decided(event: governance.ApprovalDecided, rollouts: Rollouts) -> None:
-    """Keep what became of the request: no signature makes an order of one that was rejected, or that has lapsed."""
-    heard = rollouts.verdicts.setdefault(event.approval, [])
-    if event not in heard:
-        heard.append(event)
+def on_approval_requested(event: governance.ApprovalRequested, at: int, rollouts: Rollouts) -> None:
+    """Keep what people are asked, and when the broker took it: its deadline binds those who answer."""
+    rollouts.requests.ask(event, at)
+
+
+def on_decision_submitted(decision: Decision, rollouts: Rollouts) -> None:
+    """Keep what somebody has signed: no later signature makes an order of a request that was rejected, or that has lapsed."""
+    rollouts.requests.decide(decision)
 
 
 def on_model_prepared(event: serving.ModelPrepared, rollouts: Rollouts) -> None:
@@ -160,24 +143,13 @@ def _judge(order: Order, rollouts: Rollouts, state: State, judges: Judges, parti
         return checked
     if now > checked.expires:
         return "expired"
-    if closed := _closed(said, rollouts):
-        return closed
+    if ended := rollouts.requests.ended(order, partial(_holds, rollouts, state.bundle, judges)):
+        return ended
     if order.content in rollouts.declined:
         return f"serving: {rollouts.declined[order.content]}"
     if rollouts.prepared.get(order.content, set()) >= set(range(partitions)):
         return Switch(_switched(said, checked))
     return ""
-
-
-def _closed(said: governance.RolloutOrdered, rollouts: Rollouts) -> str:
-    """`rejected` or `lapsed`, where the order's request came to that.
-
-    The first verdict counts; one that claims an approval by other envelopes than the order's own, which were verified, is none of it.
-    """
-    verdicts = rollouts.verdicts.get(said.approval, ())
-    counts = (one.verdict for one in verdicts if one.verdict != "approved" or one.envelopes == said.envelopes)
-    first = next(counts, "approved")
-    return "" if first == "approved" else first
 
 
 def _checked(order: Order, rollouts: Rollouts, bundle: Bundle | None, judges: Judges) -> Verified | str:
@@ -197,6 +169,23 @@ def _verified(said: governance.RolloutOrdered, bundle: Bundle | None, judges: Ju
     found = decided(said, bundle, judges.ring)
     found.check_requester(judges.requester(said.artifact))
     return found
+
+
+def _holds(
+    rollouts: Rollouts,
+    bundle: Bundle | None,
+    judges: Judges,
+    text: str,
+    about: governance.ApprovalRequested | governance.RolloutOrdered,
+) -> bool:
+    """Whether one who may decide has signed an envelope about this: neither the spec's author nor who requested the run."""
+    key = (text, Subject.of(about), bundle.digest if bundle else "")
+    if key not in rollouts.held:
+        try:
+            rollouts.held[key] = signer(text, about, bundle, judges.ring) != judges.requester(about.artifact)
+        except (Refused, Rejected):
+            rollouts.held[key] = False
+    return rollouts.held[key]
 
 
 def _switched(said: governance.RolloutOrdered, verified: Verified) -> ModelSwitched:

@@ -13,8 +13,8 @@ from tidemill.events.governance import ApprovalDecided, ApprovalRequested
 from tidemill.events.ingest import SwitchAppended, SwitchRefused
 from tidemill.events.registry import AliasChanged, VersionRegistered
 from tidemill.events.training import RunCompleted
-from tidemill.trust.decision import Subject
 from tidemill.trust.keys import KeyRing
+from tidemill.trust.statement import question
 
 
 class Versions(Protocol):
@@ -123,7 +123,7 @@ def on_switch_refused(event: SwitchRefused, ports: Ports) -> list[AliasChanged]:
     if not found:
         raise Parked(f"approval request {event.approval}", after=ApprovalRequested)
     asked = {number: one for number, one in found.items() if _order(one.said) == _order(event)}
-    if any(one.state == "open" for one in asked.values()):
+    if any(one.state == "open" for one in asked.values()) and not any(one.approved for one in asked.values()):
         raise Parked(f"people's decision about {event.approval}", after=ApprovalDecided)
     approved = [number for number, one in asked.items() if one.state == "approved"]
     for number in approved:
@@ -132,9 +132,13 @@ def on_switch_refused(event: SwitchRefused, ports: Ports) -> list[AliasChanged]:
 
 
 def _keep(event: ApprovalRequested, ports: Ports) -> None:
-    """Keep the request; of those under one id about the same thing the first counts, or anybody could soften its terms."""
+    """Keep the request; of those under one id with the same statement the first counts, or anybody could change its terms."""
     asked = [one.said for one in ports.requests.under(event.approval).values()]
-    alike = [one for one in asked if Subject.of(one) == Subject.of(event)]
+    try:
+        wanted = question(event.statement)
+        alike = [one for one in asked if question(one.statement) == wanted]
+    except Refused as error:
+        raise Rejected(error.reason, f"request {event.approval}: {error.message}") from error
     if not alike:
         ports.requests.add(event)
     elif alike != [event]:

@@ -8,8 +8,9 @@ from typing import Final, Literal, get_args
 
 from tidemill.errors import Refused
 from tidemill.events.governance import ApprovalDecided, ApprovalRequested
-from tidemill.trust.decision import Policy, Subject, verify, verify_one
+from tidemill.trust.decision import Policy, Subject, agreed, verify_one
 from tidemill.trust.keys import KeyRing
+from tidemill.trust.statement import question
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 
@@ -70,12 +71,13 @@ def served_at_time(switches: Sequence[Switch], partition: int, time: int) -> Swi
 
 
 def verify_verdict(event: ApprovalDecided, request: ApprovalRequested, ring: KeyRing) -> None:
-    """Refused unless those whom the request asks have signed what `event` says of it; a lapse is nobody's decision."""
+    """Refused unless those whom the request asks have signed what it asks, as `event` says of it; a lapse is nobody's decision."""
     policy = Policy(request.group, request.required, frozenset({request.author, request.requester}))
-    subject = Subject.of(request)
+    subject, asked = Subject.of(request), question(request.statement)
+    signed = [verify_one(text, ring, policy, subject, now_us=event.decided_at) for text in event.envelopes]
+    if any(said.question != asked for _, said in signed):
+        raise Refused("other-statement", "the signed statement is not the one that was asked for")
     if event.verdict == "approved":
-        verify(event.envelopes, ring, policy, subject, now_us=event.decided_at)
-    elif event.verdict == "rejected":
-        signed = [verify_one(text, ring, policy, subject, now_us=event.decided_at) for text in event.envelopes]
-        if not any(said.predicate.verdict == "reject" for _, said in signed):
-            raise Refused("not-rejected", "nobody has signed a rejection")
+        agreed(signed, policy)
+    elif event.verdict == "rejected" and not any(said.predicate.verdict == "reject" for _, said in signed):
+        raise Refused("not-rejected", "nobody has signed a rejection")

@@ -1,13 +1,14 @@
-"""The whole stack, and decisions written straight to its topics: none that is forged, replayed, expired, overdue or self-signed moves anything."""
+"""The whole stack, and decisions written straight to its topics: none that is forged, replayed, expired, overdue or self-signed counts."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tests.e2e.test_chaos_of_decisions import sooner
 from tests.unit.ingest.orders import prepared
 from tidemill.bus.control_client import Heard, Publisher, read_all
 from tidemill.bus.producer import gapless
+from tidemill.cli.http import get
 from tidemill.events import log_header, wire
 from tidemill.events.base import Event
 from tidemill.events.columnar import Decoder
@@ -62,6 +64,17 @@ ATTACKS = (
     Attack("signed by the author, who denies it", AUTHOR, "self-signed", lies={"author": "x"}),
 )
 
+DENIALS = (
+    Attack("a lapse that governance never said", STRANGER, ""),
+    Attack("an unsigned rejection", STRANGER, "not-rejected"),
+    Attack("a stranger's rejection", STRANGER, "unknown-approver"),
+    Attack("a rejection in an approver's name", STRANGER, "bad-signature", keyid=APPROVER),
+    Attack("the requester's rejection", REQUESTER, "self-signed", lies={"requester": "x"}),
+    Attack("the author's rejection", AUTHOR, "self-signed", lies={"author": "x"}),
+    Attack("a rejection of another version", APPROVER, "other-subject", lies={"version": 1}),
+)
+"""Of version 2's request, whose deadline is far: nobody who may has rejected it. A lapse has no signature that could be refused."""
+LAPSE, UNSIGNED = DENIALS[:2]
 OVERDUE = (Attack("lapsed", APPROVER, "lapsed"), Attack("rejected", APPROVER, "rejected"))
 """Signed well, but after the request had come to this."""
 
@@ -78,14 +91,28 @@ class Scene:
     first: ApprovalDecided
     asked: ApprovalRequested
 
-    def envelope(self, attack: Attack) -> str:
+    def envelope(self, attack: Attack, verdict: Literal["approve", "reject"] = "approve") -> str:
         """The signed statement."""
         if attack is REPLAYED:
             return self.first.envelopes[0]
-        said = parse(self.asked.statement.encode()).decided("approve", "fine")
+        said = parse(self.asked.statement.encode()).decided(verdict, "fine")
         said = said.model_copy(update={"predicate": said.predicate.model_copy(update=attack.lies)})
         key = keys.load_private(self.site.home / "private" / f"{attack.signer}.pem")
         return dsse.sign(said.text().encode(), key, attack.keyid or attack.signer)
+
+    def denials(self, attack: Attack) -> list[Event]:
+        """The attack as what is to end the request: a verdict, and the decision where one is signed."""
+        asked, keyid, signed = self.asked, attack.keyid or attack.signer, attack not in (LAPSE, UNSIGNED)
+        envelopes = [self.envelope(attack, "reject")] if signed else []
+        verdict = ApprovalDecided(
+            approval=asked.approval, stream=STREAM, model=MODEL, version=asked.version, run=asked.run,
+            verdict="lapsed" if attack is LAPSE else "rejected", approvers=[keyid], reason="fine", envelopes=envelopes, decided_at=0,
+        )  # fmt: skip
+        decisions = [
+            DecisionSubmitted(approval=asked.approval, approver=keyid, verdict="reject", reason="fine", envelope=text)
+            for text in envelopes
+        ]
+        return [verdict, *decisions]
 
     def events(self, attack: Attack) -> tuple[DecisionSubmitted, ApprovalDecided, RolloutOrdered]:
         """The attack as a decision, as a verdict, and as an order."""
@@ -209,11 +236,29 @@ def test_what_does_not_hold_is_answered_and_changes_nothing_that_serves(scene: S
     assert (switches(settings), served(settings, MODEL)) == (1, [0, 1])
 
 
+def test_nobody_ends_a_request_that_people_have_not_answered(scene: Scene) -> None:
+    """What is said of it here comes before the approval, which the next test shows to be followed nevertheless."""
+    settings, asked = scene.settings, scene.asked
+    before = {event_id(letter) for letter in dead(settings)}
+    harder = {"deadline": 1, "required": 9, "group": "nobody", "author": APPROVER}
+    with Publisher(settings, "attacker") as publisher:
+        sent = {publisher.publish(event): attack.answer for attack in DENIALS for event in scene.denials(attack)}
+        sent[publisher.publish(asked.model_copy(update=harder))] = "other-terms"
+    wanted = Counter(answer for answer in sent.values() if answer)
+    letters = until(
+        lambda: len(found := [one for one in dead(settings) if event_id(one) not in before]) == wanted.total() and found,
+        "the dead letters",
+    )
+    assert Counter(letter.reason for letter in letters) == wanted
+    assert get(settings, "governance", f"/v1/approvals/{asked.approval}")["state"] == "open"
+
+
 def test_then_a_decision_that_holds_is_followed_and_the_chain_remembers_only_those(scene: Scene) -> None:
     decide(scene.site, scene.asked.approval)
     until(lambda: said(scene.settings, SwitchAppended, version=2), "the switch")
     scene.feed(13)
     assert (switches(scene.settings), served(scene.settings, MODEL)) == (2, [0, 1, 2])
+    until(lambda: get(scene.settings, "registry", f"/v1/models/{MODEL}")["aliases"]["champion"] == 2, "that the registry knows it")
     chain = scene.site.home / "chain.jsonl"
     scene.site.tidemill("audit", "verify")
     scene.site.tidemill("audit", "export", str(chain))

@@ -110,12 +110,14 @@ def test_decisions_that_do_not_hold_change_nothing(stream: Stream, tmp_path: Pat
 def test_an_approval_that_comes_after_the_request_was_rejected_or_lapsed_changes_nothing(stream: Stream, tmp_path: Path) -> None:
     life = stream.start().ready()
     first, second, third = (orders.ordered(tmp_path, stream.name, rollout=n, order=f"o{n}", expires=LATER) for n in (1, 2, 3))
-    say(stream, orders.decided(first, "approved", "forged"), orders.decided(first, "rejected"), orders.decided(second, "lapsed"))
+    say(stream, orders.asked(first, deadline=LATER), orders.asked(second, deadline=START), orders.rejected(tmp_path, first))
+    say(stream, *(orders.submitted(order.envelopes[0]) for order in (first, second)))
     say(stream, *(event for order in (first, second) for event in (orders.prepared(order, 0), order)))
     until(lambda: len(said(stream, ingest.SwitchRefused)) == 2, "the refusals")
     life.kill()
     stream.start().ready()  # which hears all of it again, and goes by it
-    say(stream, orders.decided(third, "approved", *third.envelopes), third, orders.prepared(third, 0))
+    say(stream, orders.asked(third, deadline=LATER), orders.rejected(tmp_path, third, "mallory", keyid="bob"))
+    say(stream, orders.submitted(third.envelopes[0]), third, orders.prepared(third, 0))
     until(lambda: said(stream, ingest.SwitchAppended), "the switch that holds")
     found = {event.order: event.reason for event in said(stream, ingest.SwitchRefused).values()}
     assert found == {"o1": "rejected", "o2": "lapsed"}

@@ -13,11 +13,11 @@ from typing import Any
 
 from tidemill.errors import Refused
 from tidemill.events.base import Event
-from tidemill.events.governance import RolloutOrdered
+from tidemill.events.governance import ApprovalRequested, RolloutOrdered
 from tidemill.events.log import ModelSwitched, SpecAdopted
 from tidemill.spec.bundle import Bundle
 from tidemill.spec.model import ModelSpec
-from tidemill.trust.decision import Policy, Subject, Verified, verify
+from tidemill.trust.decision import Policy, Subject, Verified, verify, verify_one
 from tidemill.trust.keys import KeyRing
 
 
@@ -127,11 +127,20 @@ def check_switch(switch: ModelSwitched, bundle: Bundle | None, newest: int, ring
 
 def decided(said: ModelSwitched | RolloutOrdered, bundle: Bundle | None, ring: KeyRing) -> Verified:
     """Refused unless the approvers whom the spec in force names, whatever `said` claims, have signed exactly this of its stream."""
+    return verify(said.envelopes, ring, *_asked_by(bundle, said))
+
+
+def signer(text: str, about: ApprovalRequested | RolloutOrdered, bundle: Bundle | None, ring: KeyRing) -> str:
+    """Which of these approvers has signed one envelope, of either verdict, about this; Refused where none has."""
+    return verify_one(text, ring, *_asked_by(bundle, about))[0]
+
+
+def _asked_by(bundle: Bundle | None, said: ModelSwitched | RolloutOrdered | ApprovalRequested) -> tuple[Policy, Subject]:
     model = bundle.models.get(said.model) if bundle else None
     if bundle is None or model is None:
         raise Refused("unknown-model", f"the spec has no model {said.model!r}")
     policy = Policy(model.approval.approvers[0], model.approval.required, frozenset({bundle.author}))
-    return verify(said.envelopes, ring, policy, replace(Subject.of(said), stream=bundle.stream.stream))
+    return policy, replace(Subject.of(said), stream=bundle.stream.stream)
 
 
 def content_of(order: RolloutOrdered) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tidemill.errors import Refused
-from tidemill.events.governance import ApprovalRequested, RolloutOrdered
+from tidemill.events.governance import ApprovalRequested, DecisionSubmitted, RolloutOrdered
 from tidemill.events.log import ModelSwitched
 from tidemill.trust import dsse, statement
 from tidemill.trust.keys import KeyRing
@@ -56,12 +56,12 @@ class Verified:
             raise Refused("self-signed", f"{requester} requested the run that made this artifact; somebody else must decide")
 
 
-def verify(envelopes: Sequence[str], ring: KeyRing, policy: Policy, subject: Subject, *, now_us: int | None = None) -> Verified:
-    """Verified, or Refused with the reason. Expiry is judged only where `now_us` (wall clock) is given: not of a switch that is in the log (R12).
+def verify(envelopes: Sequence[str], ring: KeyRing, policy: Policy, subject: Subject) -> Verified:
+    """Verified, or Refused with the reason. Expiry is not judged: of a switch that is in the log nobody asks it any more (R12).
 
     Every envelope must hold: one bad envelope beside enough good ones is still an attempt that nobody should serve.
     """
-    return agreed([verify_one(text, ring, policy, subject, now_us=now_us) for text in envelopes], policy)
+    return agreed([verify_one(text, ring, policy, subject) for text in envelopes], policy)
 
 
 def agreed(signed: Sequence[tuple[str, statement.Statement]], policy: Policy) -> Verified:
@@ -78,7 +78,10 @@ def agreed(signed: Sequence[tuple[str, statement.Statement]], policy: Policy) ->
 def verify_one(
     text: str, ring: KeyRing, policy: Policy, subject: Subject, *, now_us: int | None = None
 ) -> tuple[str, statement.Statement]:
-    """One approver's envelope, of either verdict: (approver, statement), or Refused with the reason."""
+    """One approver's envelope, of either verdict: (approver, statement), or Refused with the reason.
+
+    Expiry is judged only where `now_us` (wall clock) is given.
+    """
     envelope = dsse.parse(text)
     envelope.verify(ring.key(policy.group, envelope.keyid))
     decided = statement.parse(envelope.payload)
@@ -89,6 +92,20 @@ def verify_one(
     if now_us is not None and now_us > predicate.expires:
         raise Refused("expired", "the decision's time has passed; ask for a new approval")
     return envelope.keyid, decided
+
+
+def submitted(event: DecisionSubmitted) -> statement.Statement:
+    """What a submitted decision claims to be signed, before any signature is verified.
+
+    Refused where the event says something else than its envelope, or where no reason is given.
+    """
+    envelope = dsse.parse(event.envelope)
+    said = statement.parse(envelope.payload)
+    if (envelope.keyid, said.predicate.verdict, said.predicate.reason) != (event.approver, event.verdict, event.reason):
+        raise Refused("not-what-was-signed", "the event says something else than its envelope")
+    if not said.predicate.reason.strip():
+        raise Refused("no-reason", "say why, for those who read the audit log")
+    return said
 
 
 def _about(decided: statement.Statement, subject: Subject) -> None:

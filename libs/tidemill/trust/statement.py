@@ -62,6 +62,11 @@ class Statement(_Frozen):
         ((algorithm, digest),) = self.subject[0].digest.items()
         return f"{algorithm}:{digest}"
 
+    @property
+    def question(self) -> str:
+        """What was asked: the text without the approver's verdict and reason."""
+        return self.decided("approve", "").text()
+
     def text(self) -> str:
         """The JSON text; what is signed is exactly its UTF-8 bytes."""
         return self.model_dump_json(by_alias=True)
@@ -80,3 +85,12 @@ def parse(payload: bytes) -> Statement:
     except (ValidationError, ValueError) as error:
         raise Refused("bad-statement", f"not a decision statement: {error}") from error
     return statement
+
+
+def question(text: str) -> str:
+    """What a request's statement asks; Refused as `parse`.
+
+    It names a moment to the microsecond (`expires`), so nobody can write down a question before governance asks it: of the requests
+    that ask the same, the first is governance's own, and no other softens or hardens its terms.
+    """
+    return parse(text.encode()).question

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from services.ingest import handlers, specs
 from services.ingest.adapters.following import Following
-from services.ingest.handlers import Order, Rollouts
+from services.ingest.handlers import Rollouts
+from services.ingest.orders import Decision, Order
 from tidemill.bus.control_client import Follower, Heard
 from tidemill.bus.metrics import SPECS_REFUSED
-from tidemill.errors import Rejected
+from tidemill.errors import Refused, Rejected
 from tidemill.events import governance, serving, spec
 from tidemill.events.schema_registry import Registry
 from tidemill.spec import Bundle
+from tidemill.trust.decision import submitted
 
 if TYPE_CHECKING:
     from tidemill.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_KINDS = (spec.Applied, governance.ApprovalDecided, governance.RolloutOrdered, serving.ModelPrepared, serving.ModelRefused)
+_KINDS = (
+    spec.Applied,
+    governance.ApprovalRequested,
+    governance.DecisionSubmitted,
+    governance.RolloutOrdered,
+    serving.ModelPrepared,
+    serving.ModelRefused,
+)
 
 
 class Catalogue:
-    """What the control plane has said: the newest spec that each stream can follow, its rollout orders and people's verdicts.
+    """What the control plane has said: the newest spec that each stream can follow, its rollout orders, what people signed.
 
     Safe for threads.
     """
@@ -57,14 +67,21 @@ class Catalogue:
             if isinstance(event, spec.Applied):
                 self._apply(event)
             elif isinstance(event, governance.RolloutOrdered):
-                order = Order(event, heard.envelope.id, heard.envelope.traceparent, self.caught_up.is_set())
+                order = Order(event, heard.envelope.id, heard.envelope.traceparent, heard.at, self.caught_up.is_set())
                 handlers.on_rollout_ordered(order, self.rollouts(event.stream))
-            elif isinstance(event, governance.ApprovalDecided):
-                handlers.on_approval_decided(event, self.rollouts(event.stream))
+            elif isinstance(event, governance.ApprovalRequested):
+                handlers.on_approval_requested(event, heard.at, self.rollouts(event.stream))
+            elif isinstance(event, governance.DecisionSubmitted):
+                self._decided(event, heard.at)
             elif isinstance(event, serving.ModelPrepared):
                 handlers.on_model_prepared(event, self.rollouts(event.stream))
             elif isinstance(event, serving.ModelRefused):
                 handlers.on_model_refused(event, self.rollouts(event.stream))
+
+    def _decided(self, event: governance.DecisionSubmitted, at: int) -> None:
+        with suppress(Refused):  # governance, which it is said to, answers it
+            decision = Decision(event.envelope, submitted(event), at)
+            handlers.on_decision_submitted(decision, self.rollouts(decision.said.predicate.stream))
 
     def _apply(self, event: spec.Applied) -> None:
         try:

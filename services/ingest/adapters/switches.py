@@ -10,8 +10,9 @@ from pathlib import Path
 
 from services.ingest import handlers
 from services.ingest.adapters.control import Catalogue
-from services.ingest.handlers import Judges, Order
+from services.ingest.handlers import Judges
 from services.ingest.model import State, Switch, Switched
+from services.ingest.orders import Order
 from tidemill import telemetry
 from tidemill.bus.control_client import Publisher
 from tidemill.events.base import Event

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,22 @@ from services.ingest import handlers
 from services.ingest.handlers import Judges, Ready, Rollouts
 from services.ingest.model import Lane, State, Switch, Switched
 from services.ingest.step.snapshot import dump, load
-from tests.unit.ingest.orders import EXPIRES, decided, declined, generate, heard, ordered, prepared, with_model
+from tests.unit.ingest.orders import (
+    EXPIRES,
+    asked,
+    declined,
+    generate,
+    heard,
+    ordered,
+    prepared,
+    rejected,
+    submitted,
+    taken,
+    with_model,
+)
 from tests.unit.ingest.world import NOW, SECOND, Log, Writer, arrival, bundle, event
 from tidemill.events import log_header
+from tidemill.events.governance import DecisionSubmitted
 from tidemill.trust.keys import KeyRing
 
 
@@ -133,31 +147,94 @@ def test_what_serving_refuses_is_refused(root: Path) -> None:
     assert reasons(ready(root, heard_of)) == ["serving: bad-digest"]
 
 
-@pytest.mark.parametrize("verdict", ["rejected", "lapsed"])
-def test_a_good_signature_makes_no_order_of_a_request_that_was_rejected_or_has_lapsed(root: Path, verdict: str) -> None:
+def reviewed(
+    order: Any, *decisions: tuple[DecisionSubmitted, int], asked_at: int = NOW - 9, at: int = NOW, **request: Any
+) -> Rollouts:
+    """An order that the broker took at `at`, its request, and decisions with the times of theirs."""
+    found = Rollouts()
+    handlers.on_approval_requested(asked(order, **request), asked_at, found)
+    for said, when in decisions:
+        handlers.on_decision_submitted(taken(said, when), found)
+    handlers.on_rollout_ordered(heard(order, at=at), found)
+    handlers.on_model_prepared(prepared(order, 0), found)
+    return found
+
+
+def test_a_good_signature_makes_no_order_of_a_request_that_somebody_had_rejected(root: Path) -> None:
     order = ordered(root)
-    heard_of = rollouts(order)
-    handlers.on_approval_decided(decided(order, verdict), heard_of)
-    assert reasons(ready(root, heard_of)) == [verdict]
+    rejection, approval = (rejected(root, order), NOW - 5), submitted(order.envelopes[0])
+    assert reasons(ready(root, reviewed(order, rejection))) == ["rejected"]
+    assert reasons(ready(root, reviewed(order, rejection, (approval, NOW - 4)))) == ["rejected"]
+    assert len(ready(root, reviewed(order, (approval, NOW - 6), rejection)).switches) == 1
 
 
-def test_the_first_verdict_counts_and_only_one_by_the_orders_own_envelopes_is_its_approval(root: Path) -> None:
-    order, garbage = ordered(root), "signed by nobody"
-    for verdicts, switches in (
-        ([("approved", *order.envelopes), ("lapsed",)], 1),
-        ([("approved", garbage), ("rejected",)], 0),
-        ([("lapsed",), ("approved", *order.envelopes)], 0),
-    ):
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"signer": "mallory"},
+        {"signer": "mallory", "keyid": "bob"},
+        {"signer": "training"},
+        {"signer": "training", "requester": "x"},
+        {"signer": "author"},
+        {"signer": "author", "author": "x"},
+        {"version": 9},
+        {"run": "r9"},
+        {"approval": "p9"},
+    ],
+)
+def test_a_rejection_counts_only_where_one_who_may_decide_has_signed_it(root: Path, forged: dict[str, Any]) -> None:
+    order = ordered(root)
+    by_author = State("world", 0, bundle=with_model(bundle()).model_copy(update={"author": "author"}))
+    assert len(ready(root, reviewed(order, (rejected(root, order, **forged), NOW - 5)), by_author).switches) == 1
+    assert reasons(ready(root, reviewed(order, (rejected(root, order), NOW - 5)), by_author)) == ["rejected"]
+
+
+def test_a_rejection_of_another_request_says_nothing_of_an_order(root: Path) -> None:
+    other = rejected(root, ordered(root, rollout=2)).model_copy(update={"approval": "p1"})
+    assert len(ready(root, reviewed(ordered(root), (other, NOW - 5))).switches) == 1
+
+
+def test_signatures_that_come_after_the_deadline_make_no_order_and_those_in_time_do_however_late_governance_is(root: Path) -> None:
+    order = ordered(root)
+    approval, spaced = submitted(order.envelopes[0]), json.dumps(json.loads(order.envelopes[0]), indent=1)
+    assert reasons(ready(root, reviewed(order, deadline=NOW - 1))) == ["lapsed"]
+    assert reasons(ready(root, reviewed(order, (approval, NOW), at=NOW + SECOND, deadline=NOW - 1))) == ["lapsed"]
+    assert len(ready(root, reviewed(order, (approval, NOW), at=NOW + SECOND, deadline=NOW)).switches) == 1
+    again = order.model_copy(update={"envelopes": [spaced]})
+    assert reasons(ready(root, reviewed(again, (approval, NOW), at=NOW + SECOND, deadline=NOW))) == ["lapsed"]
+
+
+def test_a_forged_request_moves_no_deadline(root: Path) -> None:
+    order = ordered(root)
+    for deadline, switches in ((NOW, 1), (NOW - 1, 0)):
         heard_of = rollouts(order)
-        for verdict, *envelopes in verdicts:
-            handlers.on_approval_decided(decided(order, verdict, *envelopes), heard_of)
+        for forged in (
+            ordered(root, expires=EXPIRES - 1),
+            ordered(root, expires=EXPIRES + 1),
+        ):  # before it is asked, nobody knows what
+            handlers.on_approval_requested(asked(forged, deadline=NOW - 5 if switches else EXPIRES), NOW - 9, heard_of)
+        handlers.on_approval_requested(asked(order, deadline=deadline), NOW - 8, heard_of)
+        handlers.on_approval_requested(asked(order, deadline=NOW - 5 if switches else EXPIRES), NOW - 7, heard_of)
+        handlers.on_approval_requested(asked(order, statement="{}"), NOW - 7, heard_of)
         assert len(ready(root, heard_of).switches) == switches
 
 
-def test_a_verdict_on_another_request_says_nothing_of_an_order(root: Path) -> None:
-    heard_of = rollouts(ordered(root))
-    handlers.on_approval_decided(decided(ordered(root, rollout=2), "rejected"), heard_of)
-    assert len(ready(root, heard_of).switches) == 1
+def test_a_request_has_lapsed_once_people_were_asked_about_a_later_version_and_one_of_them_has_answered(root: Path) -> None:
+    order, later = ordered(root), ordered(root, rollout=2)
+    answer, approval = rejected(root, later), submitted(order.envelopes[0])
+    for answers, in_time, switches in (
+        ([submitted(later.envelopes[0])], False, 0),
+        ([answer], False, 0),
+        ([answer], True, 1),
+        ([], False, 1),
+        ([rejected(root, later, "mallory")], False, 1),
+        ([rejected(root, later, expires=EXPIRES + 1)], False, 1),
+    ):
+        decisions = [(answer, NOW + SECOND) for answer in answers] + [(approval, NOW - 6)] * in_time
+        heard_of = reviewed(order, *decisions)
+        handlers.on_approval_requested(asked(later), NOW - 5, heard_of)
+        found = ready(root, heard_of)
+        assert (len(found.switches), [reason for _, reason in found.refused]) == (switches, ["lapsed"] * (1 - switches))
 
 
 def test_a_settled_order_is_not_heard_again(root: Path) -> None:

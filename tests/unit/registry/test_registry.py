@@ -127,20 +127,27 @@ def refused(**over: Any) -> SwitchRefused:
     return SwitchRefused.model_validate(said | over)
 
 
-def requested(version: int) -> ApprovalRequested:
+def statement(**over: Any) -> Statement:
+    """What is asked about version 1; `over` changes it."""
+    decision = {
+        "stream": "s", "model": "m", "version": 1, "report": "sha256:b", "action": "promote", "rollout": 1, "effective_at": 5, "approval": "p",
+        "run": "r1", "requester": "x", "author": "y", "expires": 10,
+    }  # fmt: skip
+    return Statement.of("sha256:a", Decision.model_validate(decision | over))
+
+
+def requested(version: int, **asked: Any) -> ApprovalRequested:
+    """A request whose statement says some things otherwise."""
     return ApprovalRequested(
-        approval="p", stream="s", model="m", version=version, run="r1", artifact="sha256:a", report="sha256:b", action="promote",
-        group="g", required=1, requester="x", author="y", rollout=1, gates=[], statement="{}", requested_at=0, deadline=1, effective_at=5,
+        approval="p", stream="s", model="m", version=version, run="r1", artifact="sha256:a", report="sha256:b", action="promote", group="g",
+        required=1, requester="x", author="y", rollout=1, gates=[], statement=statement(version=version, **asked).text(), requested_at=0,
+        deadline=1, effective_at=5,
     )  # fmt: skip
 
 
 def decided(root: Path, verdict: Any, signer: str = "ann", signed: Any = None, **over: Any) -> ApprovalDecided:
     """What became of `requested(1)`; `over` changes the statement that `signer` signs, `signed` its verdict."""
-    decision = Decision(
-        **{"stream": "s", "model": "m", "version": 1, "report": "sha256:b", "action": "promote", "rollout": 1, "effective_at": 5,
-           "approval": "p", "run": "r1", "requester": "x", "author": "y", "expires": 10} | over,
-    )  # fmt: skip
-    said = Statement.of("sha256:a", decision).decided(signed or ("approve" if verdict == "approved" else "reject"), "because")
+    said = statement(**over).decided(signed or ("approve" if verdict == "approved" else "reject"), "because")
     envelope = dsse.sign(said.text().encode(), keys.load_private(root / "private" / f"{signer}.pem"), signer)
     return ApprovalDecided(
         approval="p", stream="s", model="m", version=1, run="r1", verdict=verdict, approvers=[signer], reason="because",
@@ -246,6 +253,8 @@ def test_a_second_shards_switch_moves_no_alias_again(memory: Memory, root: Path)
         ({"signer": "x", "requester": "somebody-else"}, "self-signed"),
         ({"rollout": 2}, "other-subject"),
         ({"expires": 4}, "expired"),
+        ({"expires": 11}, "other-statement"),
+        ({"author": "nobody"}, "other-statement"),
         ({"signed": "reject"}, "not-approved"),
     ],
 )
@@ -298,6 +307,27 @@ def test_a_later_request_under_the_same_id_softens_no_terms(root: Path, softer: 
     assert memory.asked == [Request(asked)]
     with pytest.raises(Rejected, match="too-few-approvers"):
         handlers.on_approval_decided(decided(root, "approved"), memory.ports)
+
+
+@pytest.mark.parametrize("terms", [{"required": 0}, {"required": 9}, {"group": "h"}, {"author": "ann"}, {"requester": "ann"}])
+def test_a_forged_request_that_comes_first_changes_no_terms_of_the_genuine_one(root: Path, terms: dict[str, Any]) -> None:
+    """It can say all but the statement, which names a moment that nobody knew."""
+    memory = Memory(keys.KeyRing.load(root / "pinned"))
+    handlers.on_run_completed(completed(), memory.ports)
+    for request in (requested(1, expires=9).model_copy(update=terms), requested(1)):
+        handlers.on_approval_requested(request, memory.ports)
+    with pytest.raises(Rejected, match="too-few-approvers"):
+        handlers.on_approval_decided(decided(root, "approved").model_copy(update={"envelopes": []}), memory.ports)
+    handlers.on_approval_decided(decided(root, "approved"), memory.ports)
+    assert [one.state for one in memory.asked] == ["open", "approved"]
+    assert moves(handlers.on_switch_refused(refused(), memory.ports)) == [("candidate", 1, None)]
+
+
+def test_a_request_that_asks_nothing_is_no_request(root: Path) -> None:
+    memory = Memory(keys.KeyRing.load(root / "pinned"))
+    handlers.on_run_completed(completed(), memory.ports)
+    with pytest.raises(Rejected, match="bad-statement"):
+        handlers.on_approval_requested(requested(1).model_copy(update={"statement": "{}"}), memory.ports)
 
 
 @pytest.mark.parametrize("over", [{"rollout": 7}, {"run": "r0"}, {"effective_at": 6}, {"action": "revoke"}])

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tidemill.errors import Refused
 from tidemill.trust import dsse, keys
-from tidemill.trust.decision import Policy, Subject, verify
-from tidemill.trust.statement import Decision, Statement
+from tidemill.trust.decision import Policy, Subject, verify, verify_one
+from tidemill.trust.statement import Decision, Statement, question
 
 SUBJECT = Subject(
     "flights", "late-arrival", 3, "sha256:" + "ab" * 32, "sha256:" + "cd" * 32, "promote", 7, 50, "approval-1", "run-1"
@@ -61,14 +61,14 @@ def signed(trust: Path, name: str, said: Statement | None = None, keyid: str | N
     return dsse.sign((said or statement()).text().encode(), key, keyid or name)
 
 
-def reason(trust: Path, *envelopes: str, policy: Policy = POLICY, now_us: int | None = None) -> str:
+def reason(trust: Path, *envelopes: str, policy: Policy = POLICY) -> str:
     with pytest.raises(Refused) as refused:
-        verify(envelopes, ring(trust), policy, SUBJECT, now_us=now_us)
+        verify(envelopes, ring(trust), policy, SUBJECT)
     return refused.value.reason
 
 
 def test_a_decision_signed_by_a_pinned_approver_holds(trust: Path) -> None:
-    said = verify([signed(trust, "ann")], ring(trust), POLICY, SUBJECT, now_us=EXPIRES)
+    said = verify([signed(trust, "ann")], ring(trust), POLICY, SUBJECT)
     assert (said.approvers, said.expires) == (("ann",), EXPIRES)
 
 
@@ -100,7 +100,20 @@ def test_a_decision_about_something_else_cannot_be_replayed(trust: Path, field: 
 
 
 def test_an_expired_decision_is_refused_where_the_clock_is_asked(trust: Path) -> None:
-    assert reason(trust, signed(trust, "ann"), now_us=EXPIRES + 1) == "expired"
+    envelope = signed(trust, "ann")
+    assert verify_one(envelope, ring(trust), POLICY, SUBJECT, now_us=EXPIRES)[0] == "ann"
+    with pytest.raises(Refused, match="expired"):
+        verify_one(envelope, ring(trust), POLICY, SUBJECT, now_us=EXPIRES + 1)
+
+
+def test_a_question_is_the_same_whatever_is_answered_and_however_it_is_written() -> None:
+    asked = statement()
+    spaced = json.dumps(json.loads(asked.decided("reject", "no").text()), indent=2)
+    assert question(spaced) == asked.question
+    other = asked.model_copy(update={"predicate": asked.predicate.model_copy(update={"expires": EXPIRES + 1})})
+    assert other.question != asked.question
+    with pytest.raises(Refused, match="bad-statement"):
+        question("{}")
 
 
 @pytest.mark.parametrize("role", ["requester", "author"])

@@ -8,6 +8,9 @@ from typing import Any
 
 from services.ingest.handlers import Order
 from tests.unit.ingest.world import NOW, SECOND
+from tidemill.bus.control_client import Heard
+from tidemill.events.base import Event
+from tidemill.events.envelope import Envelope
 from tidemill.events.governance import ApprovalDecided, RolloutOrdered
 from tidemill.events.serving import ModelPrepared, ModelRefused
 from tidemill.models.artifact import LINEAGE
@@ -76,6 +79,11 @@ def ordered(
 
 def heard(said: RolloutOrdered, fresh: bool = True) -> Order:
     return Order(said, f"event-{said.order}", None, fresh)
+
+
+def told(event: Event) -> Heard:
+    """An event as a follower hands it over."""
+    return Heard(event, Envelope(), "", 0, 0, 0)
 
 
 def prepared(said: RolloutOrdered, *partitions: int) -> ModelPrepared:

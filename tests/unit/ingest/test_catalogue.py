@@ -5,14 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from services.ingest.adapters.control import Catalogue
-from tests.unit.ingest.orders import decided, generate, ordered
-from tidemill.bus.control_client import Heard
-from tidemill.events.base import Event
-from tidemill.events.envelope import Envelope
-
-
-def heard(event: Event) -> Heard:
-    return Heard(event, Envelope(), "", 0, 0, 0)
+from tests.unit.ingest.orders import decided, generate, ordered, told
 
 
 def test_verdicts_are_kept_with_their_stream_and_once_however_often_they_are_heard(tmp_path: Path) -> None:
@@ -20,6 +13,6 @@ def test_verdicts_are_kept_with_their_stream_and_once_however_often_they_are_hea
     verdict = decided(ordered(tmp_path), "lapsed")
     catalogue = Catalogue()
     for _ in range(2):
-        catalogue.hear(heard(verdict))
+        catalogue.hear(told(verdict))
     assert catalogue.rollouts("world").verdicts == {verdict.approval: [verdict]}
     assert catalogue.rollouts("other").verdicts == {}

@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TIDEMILL := $(BIN)/tidemill
 OFFLINE_DIR := .tidemill-offline
+unexport PYTHONDONTWRITEBYTECODE  # what starts hundreds of processes compiles no module in each of them
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check chaos replay bench up down status offline-check fetch lock format clean
@@ -69,6 +70,6 @@ $(READY): requirements.lock requirements-installer.lock pyproject.toml
 	@command -v $(PYTHON) > /dev/null || { echo "Python 3.11 is needed and $(PYTHON) is not here: install it, or make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-installer.lock
-	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
 	touch $@

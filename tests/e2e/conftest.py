@@ -14,10 +14,24 @@ import pytest
 from tests.e2e.chaos_site import Site, new_site
 from tests.e2e.demo_site import Demo
 
+HERE = Path(__file__).parent
 UNTIL = "2013-01-30"
 """A few days behind the first switch, and more than 50,000 records in the log."""
 SAMPLE = "0.05"
 """Share of the events that leave spans."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the stories, those of the one demonstration come first, and last of them those for which its servers are ended: so they are
+    started once, and stand idle beside no other story.
+    """
+    items.sort(key=place)
+
+
+def place(item: pytest.Item) -> tuple[bool, ...]:
+    """What is no story keeps its place before them."""
+    needs = item.fixturenames if isinstance(item, pytest.Function) and HERE in item.path.parents else None
+    return (False,) if needs is None else (True, "demo" not in needs, "month" in needs)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from confluent_kafka.admin import AdminClient
 from tests.conftest import Stack
 from tests.unit.ingest import world
 from tests.waiting import until
-from tidemill.bus.consumer import read_to_end, reader
+from tidemill.bus.consumer import read_to_end, reader, watermarks
 from tidemill.bus.control_client import Publisher
 from tidemill.bus.fold import Batch, Input
 from tidemill.bus.intake import Place, intake
@@ -106,6 +106,15 @@ class Stream:
         """The valid records, as a reader of the log sees them."""
         messages = [m for part in read_to_end(self.settings, f"log.{self.name}") for m in part if m.partition() == shard]
         return intake(Input("log", log=True), f"log.{self.name}", shard, messages, Place())[0] if messages else None
+
+    def count(self) -> int:
+        """How many records the first shard's log has, whoever wrote them."""
+        consumer = reader(self.settings)
+        try:
+            low, high = watermarks(consumer, f"log.{self.name}")[0]
+            return high - low
+        finally:
+            consumer.close()
 
     def events(self, shard: int = 0) -> list[tuple[str, bytes]]:
         """(id, value) of the log's events."""

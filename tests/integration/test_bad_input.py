@@ -16,6 +16,7 @@ from tests.conftest import Stack
 from tests.integration.ingest_stream import Ingest, Stream
 from tests.unit.ingest.world import SECOND, schema
 from tests.waiting import until
+from tidemill.bus.consumer import reader, watermarks
 from tidemill.bus.limit import EXIT_STOPPED
 from tidemill.events import log_header, wire
 
@@ -38,6 +39,15 @@ def stream(stack: Stack) -> Iterator[Stream]:
 @pytest.fixture(scope="module")
 def ingest(stream: Stream) -> Ingest:
     return stream.start().ready()
+
+
+@pytest.fixture
+def own(stack: Stack, stream_name: str) -> Iterator[Stream]:
+    """A stream of one test alone, whose ingest may end or be killed."""
+    made = Stream(stack, stream_name)
+    made.apply()
+    yield made
+    made.end()
 
 
 def good(id: str, **over: Any) -> dict[str, Any]:
@@ -261,31 +271,24 @@ def test_dead_letters_are_the_same_after_a_restart(ingest: Ingest, stream: Strea
     assert {place: letter.id for place, letter in stream.dead().items()} == known
 
 
-def test_a_tail_of_dead_records_is_judged_once_however_often_ingest_starts(stack: Stack, stream_name: str) -> None:
-    made = Stream(stack, stream_name)
-    made.apply()
-    try:
-        life = made.start().ready()
-        made.send("a", [made.event("a", f"good-{n}", START + n) for n in range(1_000)])
-        until(lambda: len(made.events()) == 1_000, "the good events")
-        made.send("a", [b"no avro"] * 300)
-        until(lambda: len(made.letters()) == 300 and made.judged("a") == 1_300, "the dead letters, and that they are judged")
-        life.kill()
-        for snapshot in (made.settings.data_dir / "snapshots" / "ingest").rglob("*.npz"):
-            snapshot.unlink()  # as where the code is another
-        life = made.start().ready()
-        made.send("a", [made.event("a", "behind", START + 1_000)])
-        until(lambda: "behind" in dict(made.events()), "what comes behind")
-        assert len(made.letters()) == 300
-        assert life.stop() == 0
-        assert made.judged("a") == 1_301
-    finally:
-        made.end()
+def test_a_tail_of_dead_records_is_judged_once_however_often_ingest_starts(own: Stream) -> None:
+    life = own.start().ready()
+    own.send("a", [own.event("a", f"good-{n}", START + n) for n in range(1_000)])
+    until(lambda: len(own.events()) == 1_000, "the good events")
+    own.send("a", [b"no avro"] * 300)
+    until(lambda: len(own.letters()) == 300 and own.judged("a") == 1_300, "the dead letters, and that they are judged")
+    life.kill()
+    for snapshot in (own.settings.data_dir / "snapshots" / "ingest").rglob("*.npz"):
+        snapshot.unlink()  # as where the code is another
+    life = own.start().ready()
+    own.send("a", [own.event("a", "behind", START + 1_000)])
+    until(lambda: "behind" in dict(own.events()), "what comes behind")
+    assert life.stop() == 0
+    assert own.judged("a") == 1_301
+    assert len(own.letters()) == 300, "none is said again, up to the end of the life"
 
 
 def _next(stream: Stream, source: str) -> int:
-    from tidemill.bus.consumer import reader, watermarks
-
     consumer = reader(stream.settings)
     try:
         return watermarks(consumer, f"raw.{stream.name}.{source}")[0][1]
@@ -298,26 +301,20 @@ def _metric(text: str, name: str, topic: str) -> float:
     return sum(float(re.split(r"\s", line)[-1]) for line in lines)
 
 
-def test_a_header_whose_name_is_no_utf8_kills_its_record_alone(stack: Stack) -> None:
-    """The last of a lane is read again by the next life: the log does not tell that it was judged."""
-    made = Stream(stack, f"t-{uuid.uuid4().hex[:10]}")
-    made.apply()
-    try:
-        life = made.start().ready()
-        for at, value in enumerate(("before", "bad", "between", "bad")):
-            _append(made, value, START + at)
-        until(lambda: len(made.dead()) == 2 and len(made.events()) == 2, "what came of the four records")
-        life.kill()
-        made.start().ready()
-        made.send("a", [made.event("a", "after", START + 4)])
-        until(lambda: len(made.events()) == 3, "what comes after the restart")
-        assert [key for key, _ in made.events()] == ["before", "between", "after"]
-        letters = [made.dead()["a", at] for at in (1, 3)]
-        assert [(one.reason, one.value, one.headers) for one in letters] == [
-            (errors.UNDECODABLE, made.event("a", "bad", START + at), []) for at in (1, 3)
-        ]
-    finally:
-        made.end()
+def test_a_header_whose_name_is_no_utf8_kills_its_record_alone(own: Stream) -> None:
+    """In the next life too, which may have to judge the last of a lane again."""
+    life = own.start().ready()
+    for at, value in enumerate(("before", "bad", "between", "bad")):
+        _append(own, value, START + at)
+    until(lambda: len(own.dead()) == 2 and len(own.events()) == 2, "what came of the four records")
+    life.kill()
+    own.start().ready()
+    own.send("a", [own.event("a", "after", START + 4)])
+    until(lambda: len(own.events()) == 3, "what comes after the restart")
+    assert [key for key, _ in own.events()] == ["before", "between", "after"]
+    assert {place: (one.reason, one.value, one.headers) for place, one in own.dead().items()} == {
+        ("a", at): (errors.UNDECODABLE, own.event("a", "bad", START + at), []) for at in (1, 3)
+    }
 
 
 def _append(stream: Stream, id: str, at: int) -> None:
@@ -328,16 +325,11 @@ def _append(stream: Stream, id: str, at: int) -> None:
         stream.send("a", [value])
 
 
-def test_a_stream_most_of_which_dies_stops_ingest_until_somebody_says_to_go_on(stack: Stack) -> None:
-    made = Stream(stack, f"t-{uuid.uuid4().hex[:10]}")
-    made.apply()
-    try:
-        life = made.start().ready()
-        made.send("a", [*([b"no avro"] * 300), made.event("a", "behind", START)])
-        assert life.process.wait(60) == EXIT_STOPPED
-        assert "TooManyDead" in life.tail()
-        made.start(TIDEMILL_DEAD_SHARE="1").ready()
-        until(lambda: "behind" in dict(made.events()), "what comes behind")
-        assert len(made.dead()) == 300
-    finally:
-        made.end()
+def test_a_stream_most_of_which_dies_stops_ingest_until_somebody_says_to_go_on(own: Stream) -> None:
+    life = own.start().ready()
+    own.send("a", [*([b"no avro"] * 300), own.event("a", "behind", START)])
+    assert life.process.wait(60) == EXIT_STOPPED
+    assert "TooManyDead" in life.tail()
+    own.start(TIDEMILL_DEAD_SHARE="1").ready()
+    until(lambda: "behind" in dict(own.events()), "what comes behind")
+    assert len(own.dead()) == 300

@@ -24,6 +24,7 @@ from tidemill import telemetry
 from tidemill.bus.consumer import read_to_end, reader, watermarks
 from tidemill.bus.fold import Batch
 from tidemill.bus.producer import gapless
+from tidemill.bus.tail import Lookup
 from tidemill.events.identity import hash64, sampled, span_id, trace_id
 from tidemill.events.log_header import BARRIER, EVENT, HEADER, LOG_HEADER
 from tidemill.events.topics import Topic, load_topics, stream_topics
@@ -35,6 +36,8 @@ from tidemill.telemetry.files import read_spans
 FOLDS = Path(toy_folds.__file__)
 
 QUICK = {"snapshot_records": 3_000, "snapshot_seconds": 0.5}
+SHORT = "6000"
+"""How long the broker waits for a killed member, ms: the least that it takes."""
 
 
 @dataclass
@@ -88,6 +91,15 @@ class Scene:
         low, high = watermarks(consumer, self.topic(family))[partition]
         consumer.close()
         return high - low
+
+    def reached(self, family: str, partition: int = 0) -> int:
+        """How many records have been said, each once: the newest one's number and one."""
+        lookup = Lookup(reader(self.settings))
+        try:
+            newest = lookup.newest(self.topic(family), partition, 1)
+            return sum(int(np.frombuffer(one.value() or b"", toy_folds.PREFIX, 1)["seq"][0]) + 1 for one in newest)
+        finally:
+            lookup.close()
 
     def truncate(self, family: str, keep: int) -> None:
         """Lose all but the first records of a topic."""
@@ -164,8 +176,8 @@ def scene(stack: Any, stream_name: str, request: pytest.FixtureRequest) -> Itera
     told = getattr(request, "param", {})
     stack.stream(stream_name, "a", shards=told.get("shards", 1))
     stack.topics([_topic(f"said-{stream_name}")])
-    share = told.get("trace_sample", 0.0)
-    scene = Scene(stack.settings(streams=stream_name, librdkafka={"group.id": stream_name}, trace_sample=share), stream_name)
+    share, group = told.get("trace_sample", 0.0), {"group.id": stream_name, "session.timeout.ms": SHORT}
+    scene = Scene(stack.settings(streams=stream_name, librdkafka=group, trace_sample=share), stream_name)
     scene_schema(scene)
     yield scene
     for life in scene.lives:
@@ -193,7 +205,7 @@ def test_kills_at_random_moments_leave_neither_a_gap_nor_a_second_answer(scene: 
         life.wait()
         assert scene.count("features") < len(want), f"all was done before kill {kill}"
     last = scene.start()
-    until(lambda: len(taken(scene.read("features"))) == len(want))
+    until(lambda: scene.reached("features") == len(want))
     assert scene.stop(last) == 0
     assert taken(scene.read("features")) == want
     assert len(scene.snapshots()) == 2
@@ -381,7 +393,7 @@ def test_workers_share_partitions_and_take_over_from_each_other(scene: Scene, tm
         scene.write_log(numbers(31_000)[30_000:], seq=30_001, barrier=False, partition=partition)
     want = expected(scene, 31_000)
     for partition in (0, 1):
-        until(lambda partition=partition: len(taken(scene.read("features", partition))) >= len(want))
+        until(lambda partition=partition: scene.reached("features", partition) == len(want))
         assert taken(scene.read("features", partition)) == want
     assert scene.stop(second) == 0
 

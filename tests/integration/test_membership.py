@@ -14,6 +14,8 @@ from tests.waiting import until
 from tidemill.bus.consumer import leave, member
 from tidemill.settings import Settings
 
+SHORT = {"session.timeout.ms": "6000"}
+"""How long the broker waits for a killed member: the least that it takes."""
 LIFE = """
 import sys
 from tests.integration.test_membership import assigned, joined
@@ -36,7 +38,7 @@ def test_a_member_that_left_comes_back_with_other_streams(stack: Stack, stream_n
 
 
 def test_a_member_that_was_killed_comes_back_to_a_stream_that_is_new(stack: Stack, stream_name: str) -> None:
-    settings, (old, new), every = stack.settings(), (f"{stream_name}-a", f"{stream_name}-b"), f"{stream_name}-."
+    settings, (old, new), every = stack.settings(librdkafka=SHORT), (f"{stream_name}-a", f"{stream_name}-b"), f"{stream_name}-."
     stack.stream(old, "x")
     assert killed(settings, stream_name, every) == [f"log.{old}"]
     assert killed(settings, stream_name, every) == [f"log.{old}"]

@@ -245,8 +245,9 @@ def test_a_process_whose_faust_has_crashed_ends(stack, settings) -> None:
 def test_a_request_and_what_rests_on_it_in_the_wrong_order(stack, settings) -> None:
     name, dsn = model(), database(stack, settings)
     failed = RunFailed(run="r", stream="toy", model=name, reason="x", detail="")
-    with running(stack, settings, dsn) as (follower, publisher, _):
+    with running(stack, settings, dsn) as (follower, publisher, _), psycopg.connect(dsn, autocommit=True) as connection:
         publisher.publish(failed)
+        until(lambda: journal.waiting(connection) == 1, "that it waits for its request")
         publisher.publish(request(name, "now"))
         collect(follower, name, {"now a", "now b", "parked no more"})
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from services.ingest.orders import Decision, Order
 from tests.unit.ingest.world import NOW, SECOND
+from tidemill.bus.control_client import Heard
+from tidemill.events.base import Event
+from tidemill.events.envelope import Envelope
 from tidemill.events.governance import ApprovalRequested, DecisionSubmitted, RolloutOrdered
 from tidemill.events.serving import ModelPrepared, ModelRefused
 from tidemill.models.artifact import LINEAGE
@@ -110,6 +113,11 @@ def heard(said: RolloutOrdered, fresh: bool = True, at: int = NOW) -> Order:
 def taken(said: DecisionSubmitted, at: int) -> Decision:
     """A decision that the broker took at that time."""
     return Decision(said.envelope, decision.submitted(said), at)
+
+
+def told(event: Event, at: int = 0) -> Heard:
+    """An event as a follower hands it over; the broker took it at that time, us."""
+    return Heard(event, Envelope(), "", 0, 0, at)
 
 
 def prepared(said: RolloutOrdered, *partitions: int) -> ModelPrepared:

@@ -11,11 +11,9 @@ from services.ingest import handlers
 from services.ingest.adapters.control import Catalogue
 from services.ingest.handlers import Judges
 from services.ingest.model import State
-from tests.unit.ingest.orders import asked, generate, ordered, prepared, rejected, submitted, with_model
+from tests.unit.ingest.orders import asked, generate, ordered, prepared, rejected, submitted, told, with_model
 from tests.unit.ingest.world import NOW, bundle
-from tidemill.bus.control_client import Heard
 from tidemill.events.base import Event
-from tidemill.events.envelope import Envelope
 from tidemill.events.governance import ApprovalDecided
 from tidemill.trust.keys import KeyRing
 
@@ -31,7 +29,7 @@ def outcome(root: Path, *events: Event) -> list[str]:
     """What becomes of the orders among the events, one after the other from `NOW` on, us."""
     catalogue, state = Catalogue(), State("world", 0, bundle=with_model(bundle()))
     for at, event in enumerate(events, NOW):
-        catalogue.hear(Heard(event, Envelope(), "", 0, 0, at))
+        catalogue.hear(told(event, at))
     judges = Judges(KeyRing.load(root / "pinned"), lambda _: "training")
     found = handlers.ready(catalogue.rollouts("world"), state, judges, 1, NOW)
     return ["switch" for _ in found.switches] + [reason for _, reason in found.refused]

@@ -10,10 +10,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services.ingest.adapters.control import Catalogue
-from tests.unit.ingest.orders import with_model
+from tests.unit.ingest.orders import told, with_model
 from tests.unit.ingest.world import bundle
-from tidemill.bus.control_client import Heard
-from tidemill.events.envelope import Envelope
 from tidemill.events.spec import Applied
 from tidemill.spec import Bundle
 
@@ -33,10 +31,6 @@ def digest_of(text: str) -> str:
         return ""
 
 
-def hear(catalogue: Catalogue, said: Applied) -> None:
-    catalogue.hear(Heard(said, Envelope(), "", 0, 0, 0))
-
-
 def refused() -> float:
     return REGISTRY.get_sample_value("tidemill_specs_refused_total", {"stream": "world"}) or 0.0
 
@@ -49,8 +43,8 @@ def content() -> dict[str, Any]:
 
 def test_a_spec_as_apply_publishes_it_is_followed() -> None:
     catalogue, before = Catalogue(), refused()
-    hear(catalogue, applied(content()))
-    hear(catalogue, applied(content() | {"author": "bob"}))
+    catalogue.hear(told(applied(content())))
+    catalogue.hear(told(applied(content() | {"author": "bob"})))
     found = catalogue.bundle("world")
     assert found is not None and (found.author, list(found.stream.views)) == ("bob", ["v"])
     assert refused() == before
@@ -84,10 +78,10 @@ Change = Callable[[dict[str, Any]], object]
 )
 def test_what_folds_could_not_follow_is_not_followed_and_the_stream_keeps_its_spec(change: Change) -> None:
     catalogue, before = Catalogue(), refused()
-    hear(catalogue, applied(content()))
+    catalogue.hear(told(applied(content())))
     kept, bad = catalogue.bundle("world"), content()
     change(bad)
-    hear(catalogue, applied(bad))
+    catalogue.hear(told(applied(bad)))
     assert catalogue.bundle("world") is kept
     assert refused() == before + 1
 
@@ -95,5 +89,5 @@ def test_what_folds_could_not_follow_is_not_followed_and_the_stream_keeps_its_sp
 @pytest.mark.parametrize("over", [{"digest": "sha256:0"}, {"stream": "other"}])
 def test_an_event_that_says_otherwise_than_its_content_is_not_followed(over: dict[str, str]) -> None:
     catalogue = Catalogue()
-    hear(catalogue, applied(content(), **over))
+    catalogue.hear(told(applied(content(), **over)))
     assert catalogue.streams == []

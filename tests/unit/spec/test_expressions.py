@@ -1,6 +1,7 @@
 """An expression gives each row the same value in polars and in DuckDB, alone and in a batch; nothing else can be written."""
 
 import math
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -91,14 +92,22 @@ def by_polars(expression: Expression, frame: pl.DataFrame) -> list[Any]:
     return frame.select(x=expression.polars)["x"].to_list()
 
 
-def by_duckdb(expression: Expression, rows: list[dict[str, Any]]) -> list[Any]:
+@cache
+def database() -> duckdb.DuckDBPyConnection:
+    """An empty table for rows: to open a database takes longer than to ask it."""
     types = {pl.Float64: "DOUBLE", pl.Int32: "INTEGER", pl.Boolean: "BOOLEAN", pl.String: "VARCHAR", pl.Int64: "BIGINT"}
-    with duckdb.connect() as db:
-        declared = ", ".join(f'"{name}" {types[kind]}' for name, kind in SCHEMA.items())
-        db.execute(f"CREATE TABLE rows (i INTEGER, {declared})")
-        places = ", ".join("?" * (len(SCHEMA) + 1))
-        db.executemany(f"INSERT INTO rows VALUES ({places})", [[i, *(row[name] for name in SCHEMA)] for i, row in enumerate(rows)])
-        return [value for (value,) in db.execute(f"SELECT {expression.duckdb} FROM rows ORDER BY i").fetchall()]
+    declared = ", ".join(f'"{name}" {types[kind]}' for name, kind in SCHEMA.items())
+    return duckdb.connect().execute(f"CREATE TABLE rows (i INTEGER, {declared})")
+
+
+def by_duckdb(expression: Expression, rows: list[dict[str, Any]]) -> list[Any]:
+    db, row = database(), f"({', '.join('?' * (len(SCHEMA) + 1))})"
+    db.execute("DELETE FROM rows")
+    db.execute(
+        f"INSERT INTO rows VALUES {', '.join([row] * len(rows))}",
+        [value for i, one in enumerate(rows) for value in (i, *(one[name] for name in SCHEMA))],
+    )
+    return [value for (value,) in db.execute(f"SELECT {expression.duckdb} FROM rows ORDER BY i").fetchall()]
 
 
 def same(left: Any, right: Any) -> bool:

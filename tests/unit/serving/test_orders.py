@@ -86,9 +86,11 @@ class Site:
                 return event_id
 
         orders = Orders(_always(Follower()), _always(Publisher()), self.scorers, self.trust.ring, "w")  # type: ignore[arg-type]
-        answering = threading.Thread(target=self._answer, daemon=True)
+        ended = threading.Event()
+        answering = threading.Thread(target=self._answer, args=(ended,), daemon=True)
         answering.start()
         orders.run(self.running)
+        ended.set()
         answering.join()
         return self.said
 
@@ -97,10 +99,10 @@ class Site:
         for state in self.states.values():
             state.roster = state.roster.switched(self.trust.switch(version, rollout), (0, 0, 0), self.trust.ring)
 
-    def _answer(self) -> None:
-        while not self.running.stop.wait(0.001):
+    def _answer(self, ended: threading.Event) -> None:
+        """What the shards' loop does, as long as the sidecar may ask."""
+        while not ended.wait(0.001):
             self.running.answer()
-        self.running.answer()
 
 
 def _always(value: Any) -> Callable[[], Any]:

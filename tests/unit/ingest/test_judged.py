@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -194,6 +195,16 @@ def test_offsets_that_another_tool_has_set_are_not_taken() -> None:
     broker, log = kept()
     broker.commit([TopicPartition("raw.world.a", 0, 3)], False)
     assert life(broker, log)[0].shard.state.passed == {A0: 1}
+
+
+def test_places_that_were_kept_at_another_time_than_the_newest_are_not_taken() -> None:
+    """Nobody looks up whether they are of this log."""
+    broker, log = kept()
+    (place,) = broker.kept.values()
+    other = json.loads(place.metadata)
+    other["log"]["offset"] -= 1
+    broker.commit([TopicPartition("raw.world.b", 0, 9, json.dumps(other))], False)
+    assert life(broker, log)[0].shard.state.passed == {A0: 6}
 
 
 def test_places_are_kept_only_after_the_round_that_they_are_noted_in() -> None:

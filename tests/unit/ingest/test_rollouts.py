@@ -277,6 +277,16 @@ def test_a_switch_that_is_said_again_after_a_restart_is_the_same_event_with_its_
     assert first != handlers.appended(at, 1)[0]
 
 
+def test_a_genuine_switch_that_stands_in_the_log_once_more_takes_no_newer_ones_place_after_a_restart(root: Path) -> None:
+    log, spec, ring = Log(), with_model(bundle()), KeyRing.load(root / "pinned")
+    first, second = (ready(root, rollouts(ordered(root, rollout=n, order=f"o{n}"))).switches[0] for n in (1, 2))
+    for switch in (first, second, first):
+        Writer(log, spec, (Lane("a", 0),)).take(switches=[switch])
+    restored = Writer(log, spec, (Lane("a", 0),), ring=ring).shard.state
+    assert log.order() == ["+m"] * 3
+    assert restored.switches["m"].event.order == "o2"
+
+
 def test_a_forged_switch_in_the_log_makes_no_genuine_order_stale_after_a_restart(root: Path) -> None:
     log, spec, ring = Log(), with_model(bundle()), KeyRing.load(root / "pinned")
     genuine, forged = (

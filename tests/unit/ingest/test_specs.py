@@ -64,7 +64,7 @@ Change = Callable[[dict[str, Any]], object]
         lambda spec: spec["stream"].update(order=["a", "a"]),
         lambda spec: spec["stream"].update(shards=2, split_by="color"),
         lambda spec: spec["models"]["m"]["label"].update(value="nope"),
-        lambda spec: spec["models"]["m"].update(gates={"good": {"metric": "luck", "on": "test", "below": 0.5}}),
+        lambda spec: spec["models"]["m"]["retrain"].update(on=[{"alert": "nobody"}]),
         lambda spec: spec["models"].update(n=spec["models"].pop("m")),
         lambda spec: spec["schemas"].pop("b"),
         lambda spec: spec["schemas"].update(c=spec["schemas"]["b"]),

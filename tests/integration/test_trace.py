@@ -16,6 +16,7 @@ import pytest
 from confluent_kafka import Message
 
 from tests.conftest import Stack
+from tests.trees import shape
 from tests.waiting import until
 from tidemill.bus.consumer import read_to_end
 from tidemill.bus.control_client import Publisher
@@ -83,11 +84,6 @@ def _rename(folder: Path, stream: str) -> None:
         *((path, '"namespace": "flights"', f'"namespace": "{stream.replace("-", "_")}"') for path in folder.glob("schemas/*.avsc")),
     ):
         path.write_text(path.read_text().replace(old, new))
-
-
-def shape(node: Node) -> Any:
-    name = f"{node.how}: {node.span.name}" if node.how else node.span.name
-    return {name: [shape(child) for child in node.children]} if node.children else name
 
 
 LANDED = {"raw": [{"log": [{"vector": ["prediction", {"linked from: raw": [{"log": ["outcome"]}]}]}]}]}

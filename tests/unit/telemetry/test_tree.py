@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tests.trees import shape
 from tidemill.cli.trace import joined, whole
-from tidemill.telemetry.tree import Forest, Key, Node, Span
+from tidemill.telemetry.tree import Forest, Key, Span
 
 
 def span(
     name: str, trace: str, parent: str | None = None, links: tuple[Key, ...] = (), begin: int = 0, **attributes: object
 ) -> Span:
     return Span((trace, name), parent, name, "s", begin, begin + 1, dict(attributes), links)
-
-
-def shape(node: Node) -> object:
-    name = f"{node.how}: {node.span.name}" if node.how else node.span.name
-    return {name: [shape(child) for child in node.children]} if node.children else name
 
 
 EVENT = [

@@ -183,7 +183,7 @@ class State:
     replaying: bool = False
     """Whether the newest log.Progressed leaves more to come."""
     last: tuple[int, int, int] = (NEVER, 0, 0)
-    """Merge rank (key, source, partition) of the replay's newest row."""
+    """The greatest merge rank (key, source, partition) of the replay so far: a row below it was judged before a restart."""
     ids: Ids = field(default_factory=lambda: Ids())
     switches: dict[str, Switched] = field(default_factory=dict)
     """By model."""

@@ -57,7 +57,7 @@ class Output:
 def append_rows(state: State, plan: Plan, rows: RawRows, out: Output) -> None:
     """Judge merged rows against all that the log has, and append the new ones."""
     judged = _judged(state, plan, rows)
-    state.last = (int(rows.key[-1]), int(rows.source[-1]), int(rows.partition[-1]))
+    state.last = max(state.last, (int(rows.key[-1]), int(rows.source[-1]), int(rows.partition[-1])))
     new = np.flatnonzero(judged["verdict"] == kernels.ACCEPTED)
     if len(new) < len(rows):
         _set_aside(plan, rows, judged, out)

@@ -208,6 +208,17 @@ def test_nor_is_it_taken_where_the_log_has_the_promise_behind_it() -> None:
     assert again.log.content() == undisturbed(raw, "4s").log.content()
 
 
+def test_what_is_read_again_in_several_steps_is_passed_in_each_of_them() -> None:
+    raw = fed({A0: ["|0", (0, 1), (0, 1), "|10"], A1: ["|0", 9, "|10"], B0: ["|0", (1, 1), (1, 1), "|10"]})
+    writer = Writer(Log(), bundle(dedupe="4s"), LANES)
+    writer.take(*(arrival(lane, values) for lane, values in raw.items()))
+    again = Writer(writer.log, bundle(dedupe="4s"), LANES)
+    for lane in (A1, A0, B0):
+        place = again.shard.state.passed[lane]
+        again.take(arrival(lane, raw[lane][place:], place))
+    assert again.log.content() == undisturbed(raw, "4s").log.content()
+
+
 # -- any arrival, any restart ------------------------------------------------------------------------------------------
 
 

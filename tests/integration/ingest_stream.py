@@ -20,10 +20,11 @@ import numpy as np
 from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from tests.broker import ends
 from tests.conftest import Stack
 from tests.unit.ingest import world
 from tests.waiting import until
-from tidemill.bus.consumer import read_to_end, reader, watermarks
+from tidemill.bus.consumer import read_to_end, reader
 from tidemill.bus.control_client import Publisher
 from tidemill.bus.fold import Batch, Input
 from tidemill.bus.intake import Place, intake
@@ -109,12 +110,8 @@ class Stream:
 
     def count(self) -> int:
         """How many records the first shard's log has, whoever wrote them."""
-        consumer = reader(self.settings)
-        try:
-            low, high = watermarks(consumer, f"log.{self.name}")[0]
-            return high - low
-        finally:
-            consumer.close()
+        low, high = ends(self.settings, f"log.{self.name}")[0]
+        return high - low
 
     def events(self, shard: int = 0) -> list[tuple[str, bytes]]:
         """(id, value) of the log's events."""

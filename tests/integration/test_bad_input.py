@@ -12,11 +12,11 @@ import pytest
 
 from services.ingest import errors
 from tests import bad_header
+from tests.broker import ends
 from tests.conftest import Stack
 from tests.integration.ingest_stream import Ingest, Stream
 from tests.unit.ingest.world import SECOND, schema
 from tests.waiting import until
-from tidemill.bus.consumer import reader, watermarks
 from tidemill.bus.limit import EXIT_STOPPED
 from tidemill.events import log_header, wire
 
@@ -289,11 +289,7 @@ def test_a_tail_of_dead_records_is_judged_once_however_often_ingest_starts(own: 
 
 
 def _next(stream: Stream, source: str) -> int:
-    consumer = reader(stream.settings)
-    try:
-        return watermarks(consumer, f"raw.{stream.name}.{source}")[0][1]
-    finally:
-        consumer.close()
+    return ends(stream.settings, f"raw.{stream.name}.{source}")[0][1]
 
 
 def _metric(text: str, name: str, topic: str) -> float:

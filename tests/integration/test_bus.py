@@ -18,10 +18,11 @@ import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from tests.broker import SHORT_SESSION, ends
 from tests.integration import toy_folds
 from tests.waiting import until
 from tidemill import telemetry
-from tidemill.bus.consumer import read_to_end, reader, watermarks
+from tidemill.bus.consumer import read_to_end, reader
 from tidemill.bus.fold import Batch
 from tidemill.bus.producer import gapless
 from tidemill.bus.tail import Lookup
@@ -36,8 +37,6 @@ from tidemill.telemetry.files import read_spans
 FOLDS = Path(toy_folds.__file__)
 
 QUICK = {"snapshot_records": 3_000, "snapshot_seconds": 0.5}
-SHORT = "6000"
-"""How long the broker waits for a killed member, ms: the least that it takes."""
 
 
 @dataclass
@@ -87,9 +86,7 @@ class Scene:
         return [message for batch in batches for message in batch if message.partition() == partition]
 
     def count(self, family: str, partition: int = 0) -> int:
-        consumer = reader(self.settings)
-        low, high = watermarks(consumer, self.topic(family))[partition]
-        consumer.close()
+        low, high = ends(self.settings, self.topic(family))[partition]
         return high - low
 
     def reached(self, family: str, partition: int = 0) -> int:
@@ -176,7 +173,7 @@ def scene(stack: Any, stream_name: str, request: pytest.FixtureRequest) -> Itera
     told = getattr(request, "param", {})
     stack.stream(stream_name, "a", shards=told.get("shards", 1))
     stack.topics([_topic(f"said-{stream_name}")])
-    share, group = told.get("trace_sample", 0.0), {"group.id": stream_name, "session.timeout.ms": SHORT}
+    share, group = told.get("trace_sample", 0.0), {"group.id": stream_name, **SHORT_SESSION}
     scene = Scene(stack.settings(streams=stream_name, librdkafka=group, trace_sample=share), stream_name)
     scene_schema(scene)
     yield scene

@@ -9,13 +9,12 @@ from contextlib import contextmanager
 
 from confluent_kafka import Consumer, TopicPartition
 
+from tests.broker import SHORT_SESSION
 from tests.conftest import Stack
 from tests.waiting import until
 from tidemill.bus.consumer import leave, member
 from tidemill.settings import Settings
 
-SHORT = {"session.timeout.ms": "6000"}
-"""How long the broker waits for a killed member: the least that it takes."""
 LIFE = """
 import sys
 from tests.integration.test_membership import assigned, joined
@@ -38,7 +37,11 @@ def test_a_member_that_left_comes_back_with_other_streams(stack: Stack, stream_n
 
 
 def test_a_member_that_was_killed_comes_back_to_a_stream_that_is_new(stack: Stack, stream_name: str) -> None:
-    settings, (old, new), every = stack.settings(librdkafka=SHORT), (f"{stream_name}-a", f"{stream_name}-b"), f"{stream_name}-."
+    settings, (old, new), every = (
+        stack.settings(librdkafka=SHORT_SESSION),
+        (f"{stream_name}-a", f"{stream_name}-b"),
+        f"{stream_name}-.",
+    )
     stack.stream(old, "x")
     assert killed(settings, stream_name, every) == [f"log.{old}"]
     assert killed(settings, stream_name, every) == [f"log.{old}"]

@@ -36,7 +36,8 @@ class Merge:
             source = plan.sources[lane.source]
             floor = state.floor.get(lane, NEVER)
             promise = min(floor, state.promised) if state.replaying else NEVER
-            self.queues[lane] = Queue(lane, (source.index, lane.partition), source.spec.accept.ahead, floor, floor, promise)
+            rank, ahead = (source.index, lane.partition), source.spec.accept.ahead
+            self.queues[lane] = Queue(lane, rank, ahead, floor=floor, peak=floor, promise=promise)
 
     def arrive(self, lane: Lane, behind: int, rows: RawRows, promises: list[Promise], now: int) -> list[Dead]:
         """Take a lane's next rows and the promises among them; `behind` is the raw offset after them, `now` wall time, us."""

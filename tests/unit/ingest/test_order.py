@@ -8,7 +8,7 @@ from itertools import accumulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ingest.model import Lane, Switch
+from services.ingest.model import Arrival, Lane, Switch
 from services.ingest.step import kernels
 from services.ingest.step.ids import live
 from tests.unit.ingest.world import NOW, NOWHERE, SECOND, Log, Writer, arrival, bundle, event, promise
@@ -47,6 +47,12 @@ def _values(lane: Lane, tokens: list[Token]) -> Iterator[bytes]:
             yield event(lane.source, f"{lane.source}-{token[1]}", at(token[0]), *token[2:])
         else:
             yield event(lane.source, f"{lane.source}{lane.partition}-{token}-{n}", at(token))
+
+
+def rest(writer: Writer, raw: dict[Lane, list[bytes]]) -> list[Arrival]:
+    """What a life that has just begun is given of each lane: all that it does not know as judged."""
+    passed = writer.shard.state.passed
+    return [arrival(lane, values[begin:], begin) for lane, values in raw.items() if (begin := passed.get(lane, 0)) < len(values)]
 
 
 def test_a_replay_is_merged_by_known_time_whatever_comes_first() -> None:
@@ -191,9 +197,8 @@ def test_a_repeat_that_a_replay_has_passed_is_not_taken_after_a_restart_though_i
     writer = Writer(Log(), bundle(dedupe="4s"), LANES)
     writer.take(*(arrival(lane, values) for lane, values in raw.items()))
     again = Writer(writer.log.prefix(len(writer.log.headers) - 1), bundle(dedupe="4s"), LANES)
-    passed = {lane: again.shard.state.passed.get(lane, 0) for lane in LANES}
-    assert passed[A0] == 2
-    again.take(*(arrival(lane, values[passed[lane] :], passed[lane]) for lane, values in raw.items()))
+    assert again.shard.state.passed[A0] == 2
+    again.take(*rest(again, raw))
     assert again.log.order() == writer.log.order()
 
 
@@ -202,9 +207,8 @@ def test_nor_is_it_taken_where_the_log_has_the_promise_behind_it() -> None:
     writer = Writer(Log(), bundle(dedupe="4s"), LANES)
     writer.take(*(arrival(lane, values[:-1]) for lane, values in raw.items()))
     again = Writer(writer.log, bundle(dedupe="4s"), LANES)
-    passed = {lane: again.shard.state.passed.get(lane, 0) for lane in LANES}
-    assert passed[A0] == 2
-    again.take(*(arrival(lane, values[passed[lane] :], passed[lane]) for lane, values in raw.items()))
+    assert again.shard.state.passed[A0] == 2
+    again.take(*rest(again, raw))
     assert again.log.content() == undisturbed(raw, "4s").log.content()
 
 
@@ -213,9 +217,8 @@ def test_what_is_read_again_in_several_steps_is_passed_in_each_of_them() -> None
     writer = Writer(Log(), bundle(dedupe="4s"), LANES)
     writer.take(*(arrival(lane, values) for lane, values in raw.items()))
     again = Writer(writer.log, bundle(dedupe="4s"), LANES)
-    for lane in (A1, A0, B0):
-        place = again.shard.state.passed[lane]
-        again.take(arrival(lane, raw[lane][place:], place))
+    for piece in rest(again, raw):
+        again.take(piece)
     assert again.log.content() == undisturbed(raw, "4s").log.content()
 
 
@@ -299,8 +302,7 @@ def test_a_writer_that_dies_anywhere_leaves_the_log_as_if_it_had_lived(data: st.
         lives.append(writer)
         kept = writer.log.prefix(data.draw(st.integers(max(2, places.count), len(writer.log.headers))))
     last = Writer(kept, bundle(dedupe=dedupe), LANES, kept=places)
-    begin = {lane: last.shard.state.passed.get(lane, 0) for lane in raw}
-    last.take(*(arrival(lane, values[begin[lane] :], begin[lane]) for lane, values in raw.items() if begin[lane] < len(values)))
+    last.take(*rest(last, raw))
     assert last.log.content() == undisturbed(raw, dedupe).log.content()
     assert buried(*lives, last) == buried(undisturbed(raw, dedupe))
     assert last.log.rows["seq"].tolist() == list(range(len(last.log.headers)))

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from services.ingest.model import Arrival, Lane
 from tidemill.bus import consumer as reading
-from tidemill.bus.consumer import grouped
+from tidemill.bus.intake import grouped
 from tidemill.bus.metrics import LAG
 
 if TYPE_CHECKING:

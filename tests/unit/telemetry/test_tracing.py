@@ -11,21 +11,19 @@ import numpy as np
 import pytest
 
 from tidemill import telemetry
-from tidemill.bus import heads
 from tidemill.bus.control import Meta
 from tidemill.bus.control.spans import sending
 from tidemill.bus.fold import ABOUT, LINK, Batch, OutputTopic, Rows
 from tidemill.bus.output import Output
 from tidemill.bus.trail import Trail
 from tidemill.events import envelope
-from tidemill.events.blobs import Blobs
 from tidemill.events.identity import hash64, span_id, trace_id
 from tidemill.events.monitoring import AlertRaised
 from tidemill.events.paths import schemas_dir
 from tidemill.events.training import RunRequested
 from tidemill.settings import Settings
 from tidemill.telemetry.files import FileExporter, read_spans, traces_dir
-from tidemill.telemetry.references import Reference, linked, vectors_of
+from tidemill.telemetry.references import Reference, linked
 
 TRACE = trace_id("flights", "departure", "AA1")
 
@@ -107,7 +105,8 @@ def test_references_survive_headers_and_arrays() -> None:
 def test_an_outcome_finds_the_vector_of_its_trigger_without_asking() -> None:
     rows = np.zeros(2, ABOUT)
     rows[1] = (telemetry.trace_high("flights", "departure"), hash64(b"AA1"), 41)
-    assert vectors_of(rows, 2) == [None, Reference(TRACE, span_id(TRACE, "vector", 2, 41))]
+    assert telemetry.vector_of(rows[0], 0) is None
+    assert telemetry.vector_of(rows[1], 2) == Reference(TRACE, span_id(TRACE, "vector", 2, 41))
 
 
 def test_span_files_stay_bounded_and_cut_lines_are_left_out(data_dir: Path) -> None:
@@ -135,22 +134,10 @@ def test_logs_are_one_json_object_a_line(capsys: pytest.CaptureFixture[str], dat
 
 def test_a_run_links_to_its_alert_whichever_window_raised_it(data_dir: Path) -> None:
     alert = AlertRaised.model_validate_json((schemas_dir() / "monitoring/alert-raised.v1.example.json").read_text())
-    rows = Rows(
-        alert.ce_type(),
-        0,
-        Blobs.of([None]),
-        Blobs.of([b""]),
-        heads.of([envelope.headers(alert.alert, "m", alert.ce_type(), 0, caused_by="log.s[0]:7")]),
-    )
+    rows = Rows(alert.ce_type(), 0, [None], [b""], [envelope.headers(alert.alert, "m", alert.ce_type(), 0, caused_by="log.s[0]:7")])
     nothing = np.zeros(0, np.int64)
-    trail = Trail(
-        "monitoring",
-        Batch("features", alert.stream, 0, nothing, nothing, Blobs.of([]), Blobs.of([]), {}, nothing),
-        "features.s",
-        0,
-        0,
-    )
-    trail.heads(Output(OutputTopic(alert.ce_type(), "scan", own_trace=True), alert.ce_type(), 0), rows)
+    trail = Trail("monitoring", Batch("features", alert.stream, 0, nothing, nothing, [], [], [], nothing), "features.s", 0, 0)
+    trail.headers(Output(OutputTopic(alert.ce_type(), "scan", own_trace=True), alert.ce_type(), 0), rows)
     trail.record(1)
     request = RunRequested.model_validate_json((schemas_dir() / "training/run-requested.v1.example.json").read_text())
     sending(

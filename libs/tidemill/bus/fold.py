@@ -96,7 +96,7 @@ class Rows:
     headers: Sequence[Headers] | None = None
     """Where the rows have headers of their own; the loop adds `traceparent` to those that are traced."""
     cause: I8 | None = None
-    """Index in the batch of each row's cause, for spans and latency; -1 for one of an earlier batch. Rows of one cause stand together."""
+    """Index in the batch of each row's cause, for spans and latency; -1 for one of an earlier batch."""
     hop: npt.NDArray[np.uint8] | None = None
     """Each row's index in the output's `hops`; all 0 where None."""
     about: npt.NDArray[np.void] | None = None

@@ -165,7 +165,7 @@ def _ordinal(rows: Rows, at: int) -> int:
     """How many rows of the same hop the same cause has before this one."""
     if rows.cause is None:
         return 0
-    begin = at
-    while begin and rows.cause[begin - 1] == rows.cause[at]:
-        begin -= 1
-    return at - begin if rows.hop is None else int(np.count_nonzero(rows.hop[begin:at] == rows.hop[at]))
+    same = rows.cause[:at] == rows.cause[at]
+    if rows.hop is not None:
+        same &= rows.hop[:at] == rows.hop[at]
+    return int(np.count_nonzero(same))

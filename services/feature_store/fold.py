@@ -13,7 +13,7 @@ from services.feature_store.step import step
 from tidemill.bus.fold import Batch, Input, OutputTopic, Rows, Snapshot
 from tidemill.code import mark
 from tidemill.errors import Rejected
-from tidemill.events import log_header, wire
+from tidemill.events import log_header
 from tidemill.events.columnar import BadSchema, Decoder
 from tidemill.features.labels import Join
 from tidemill.features.plan import compile_text
@@ -50,7 +50,7 @@ class FeatureStore:
     def prepare(self, state: State, batch: Batch) -> None:
         """Look up the schemas that the batch's events name and that are not known here yet."""
         assert batch.log is not None
-        ids = wire.schema_ids(batch.values)[batch.log["kind"] == log_header.EVENT]
+        ids = batch.schema_ids[batch.log["kind"] == log_header.EVENT]
         for schema_id in np.unique(ids).tolist():
             if schema_id not in self._decoders and schema_id not in self._unreadable:
                 self._learn(schema_id)

@@ -12,6 +12,7 @@ from services.feature_store.fold import FeatureStore
 from tidemill.bus.fold import Batch
 from tidemill.events import log, log_header, wire
 from tidemill.events.base import Event
+from tidemill.events.blobs import Blobs
 from tidemill.events.features import Failed, Outcome, Unlabelled
 from tidemill.events.predictions import Prediction
 from tidemill.spec import Bundle
@@ -52,7 +53,7 @@ def rehearse() -> None:
 def bundle() -> Bundle:
     """A stream with one view over each source, and a model with a label."""
     asked = {f"x_{agg}": {"agg": agg, "of": "x", "over": ["1h", "24h"]} for agg in ("count", "mean", "std", "last")}
-    views = {name: {"source": name, "entity": "who", "where": "x > 0", "features": asked} for name in _SOURCES}
+    views = {name: {"source": name, "entity": "who", "where": "x > 0 AND who <> 'you'", "features": asked} for name in _SOURCES}
     stream = StreamSpec.model_validate(
         {
             "version": 1, "stream": "rehearsal", "owner": "tidemill", "entities": {"who": "who"}, "views": views,
@@ -82,8 +83,8 @@ def events(spec: Bundle) -> Batch:
     head["kind"] = [log_header.SPEC_ADOPTED, *[log_header.EVENT] * 4, log_header.PROGRESSED]
     head["source"] = [255, 0, 0, 1, 1, 255]
     head["known"] = head["stream"] = np.arange(len(values)) * MINUTE
-    offsets, keys = np.arange(len(values)), [None, b"1", b"2", b"1", b"2", None]
-    return Batch("log", spec.stream.stream, 0, offsets, np.zeros_like(offsets), keys, values, [None] * len(values), offsets, head)
+    offsets, keys = np.arange(len(values)), Blobs.of([None, b"1", b"2", b"1", b"2", None])
+    return Batch("log", spec.stream.stream, 0, offsets, np.zeros_like(offsets), keys, Blobs.of(values), {}, offsets, head)
 
 
 def _datum(source: str, row: dict[str, Any]) -> bytes:

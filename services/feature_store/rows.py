@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,8 @@ import numpy.typing as npt
 from services.feature_store.columns import I8, U8
 from tidemill.bus.fold import ABOUT, Batch, Rows
 from tidemill.events import features, log_header, wire
-from tidemill.events.fixed import dtype_of
+from tidemill.events.blobs import Blobs
+from tidemill.events.fixed import dtype_of, joined, taken
 from tidemill.events.identity import hash64, hash64_many
 from tidemill.features import labels
 from tidemill.features.plan import LabelPlan, TriggerPlan
@@ -60,18 +62,18 @@ class Output:
         """What became of triggers: JOINED rows of one model, whose `cause` counts from `begin`."""
         outcome, null = found["what"] == labels.OUTCOME, found["what"] == labels.NULL_LABEL
         for kind, chosen, place, keyed in (
-            (features.Outcome, found[outcome], _OWN, True),
-            (features.Unlabelled, found[null], _OWN, True),
-            (features.Unlabelled, found[~outcome & ~null], _BEFORE, False),
+            (features.Outcome, outcome, _OWN, True),
+            (features.Unlabelled, null, _OWN, True),
+            (features.Unlabelled, ~outcome & ~null, _BEFORE, False),
         ):
-            if len(chosen):
-                self._join(kind, chosen, chosen["cause"] + begin, place, keyed, label, ids)
+            if chosen.any():
+                self._join(kind, taken(found, chosen), begin, place, keyed, label, ids)
 
     def failed(self, index: I8, reason: str, ids: Mapping[str, int]) -> None:
         """Positions that yield no vector."""
         if len(index):
             rows = self._begin(features.Failed, index, ids)
-            rows["id_hash"] = hash64_many([self._batch.keys[at] for at in index.tolist()])
+            rows["id_hash"] = hash64_many(self._batch.keys.chosen(index))
             rows["reason"] = _REASONS[reason]
             self._parts.append(_Part(index, rows, FAILED, _OWN, True, np.zeros(len(index), ABOUT), failed=True))
 
@@ -83,30 +85,39 @@ class Output:
         """Everything in log order; at one position first what its stream time ended, then its own rows."""
         parts, copies = self._parts, np.array(self._copies, np.int64)
         index = np.concatenate([*(part.index for part in parts), copies])
-        place = np.concatenate([*(np.full(len(part.index), part.place) for part in parts), np.full(len(copies), _OWN)])
-        order = np.lexsort((place, index))
+        order = np.argsort(2 * index + self._each(lambda part: part.place, _OWN), kind="stable")  # sorted stretches: it merges
         seqs = np.empty(len(index), np.int64)
         seqs[order] = np.arange(self._seq, self._seq + len(index))
-        values = [value for part, mine in zip(parts, self._split(seqs), strict=True) for value in _encoded(part.rows, mine)]
-        values += [self._copied(at, seq) for at, seq in zip(self._copies, seqs[len(values) :].tolist(), strict=True)]
-        keyed = np.concatenate([*(np.full(len(part.index), part.keyed) for part in parts), np.ones(len(copies), np.bool_)])
-        hop = np.concatenate([*(np.full(len(part.index), part.hop) for part in parts), np.full(len(copies), CONTROL)])
-        causes, keys = index[order], self._batch.keys
+        values, causes = self._values(seqs), index[order]
         return Rows(
             output=OUTPUT,
             seq=self._seq,
-            keys=[keys[at] if own else None for at, own in zip(causes.tolist(), keyed[order].tolist(), strict=True)],
-            values=[values[at] for at in order.tolist()],
+            keys=self._batch.keys.chosen(causes).where(self._each(lambda part: part.keyed, True)[order]),
+            values=values.chosen(order),
             cause=causes,
-            hop=hop[order].astype(np.uint8),
-            about=np.concatenate([*(part.about for part in parts), np.zeros(len(copies), ABOUT)])[order],
+            hop=self._each(lambda part: part.hop, CONTROL)[order].astype(np.uint8),
+            about=taken(joined([*(part.about for part in parts), np.zeros(len(copies), ABOUT)]), order),
             failed=sum(len(part.index) for part in parts if part.failed),
         )
 
+    def _each(self, of: Callable[[_Part], int], copied: int) -> npt.NDArray[Any]:
+        """What `of` says of each row's part, and `copied` of each copy."""
+        counts = [*(len(part.index) for part in self._parts), len(self._copies)]
+        return np.repeat([*(of(part) for part in self._parts), copied], counts)
+
+    def _values(self, seqs: I8) -> Blobs:
+        """The rows' bytes by part, numbered, and behind them the copies."""
+        *mine, rest = np.split(seqs, np.cumsum([len(part.index) for part in self._parts], dtype=np.int64))
+        for part, numbers in zip(self._parts, mine, strict=True):
+            part.rows["seq"] = numbers
+        copied = [self._copied(at, seq) for at, seq in zip(self._copies, rest.tolist(), strict=True)]
+        return Blobs.concat([*(Blobs.rows(part.rows) for part in self._parts), Blobs.of(copied)])
+
     def _join(
-        self, kind: type[features.Outcome | features.Unlabelled], found: npt.NDArray[np.void], index: I8, place: int, keyed: bool,
+        self, kind: type[features.Outcome | features.Unlabelled], found: npt.NDArray[np.void], begin: int, place: int, keyed: bool,
         label: LabelPlan, ids: Mapping[str, int],
     ) -> None:  # fmt: skip
+        index = found["cause"] + begin
         rows = self._begin(kind, index, ids)
         rows["trigger_position"], rows["trigger_time"] = found["position"], found["time"]
         rows["id_hash"], rows["model"] = found["id_hash"], label.model_hash
@@ -132,17 +143,5 @@ class Output:
         about["id_hash"], about["position"] = id_hash, position
         return about
 
-    def _split(self, seqs: I8) -> list[I8]:
-        """The numbers of each part's rows."""
-        ends = np.cumsum([len(part.index) for part in self._parts], dtype=np.int64)
-        return np.split(seqs[: int(ends[-1]) if len(ends) else 0], ends[:-1]) if len(ends) else []
-
     def _copied(self, at: int, seq: int) -> bytes:
         return log_header.restamp(self._batch.values[at], seq, int(self._batch.offsets[at]), int(self._heads["stream"][at]))
-
-
-def _encoded(rows: npt.NDArray[np.void], seqs: I8) -> list[bytes]:
-    """The rows' bytes, numbered."""
-    rows["seq"] = seqs
-    data, width = rows.tobytes(), rows.dtype.itemsize
-    return [data[at : at + width] for at in range(0, len(data), width)]

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import fastavro
 import numpy as np
 import numpy.typing as npt
 
-from services.feature_store.columns import I8, Events, Merged, read
+from services.feature_store.columns import F8, I8, Events, read
 from services.feature_store.model import State
 from services.feature_store.rows import Output
+from services.feature_store.stretch import Stretch
 from tidemill.bus.fold import Batch, Rows
 from tidemill.events import log_header, wire
 from tidemill.events.columnar import Decoder
 from tidemill.events.log import Progressed, SpecAdopted
 from tidemill.features import labels
-from tidemill.features.plan import LabelPlan, Plan, TablePlan, TriggerPlan, compile_text
+from tidemill.features.plan import LabelPlan, Plan, TriggerPlan, compile_text
 from tidemill.features.tables import Table
 
 _SPEC = fastavro.parse_schema(SpecAdopted.SCHEMA, named_schemas={})
 _PROGRESSED = fastavro.parse_schema(Progressed.SCHEMA, named_schemas={})
-F8 = npt.NDArray[np.float64]
+_IDS = np.int64(2**33)
+"""More than there are schema ids, -1 (of what has none) among them."""
 
 
 def step(state: State, batch: Batch, decoders: Mapping[int, Decoder]) -> tuple[State, list[Rows]]:
@@ -55,128 +57,104 @@ def _stretch(state: State, batch: Batch, begin: int, end: int, decoders: Mapping
     if state.plan is None:
         out.failed(events, "no_spec", {})
         return
-    sources = _sources(state.plan, batch, events, decoders, out)
-    _vectors(state, state.plan, batch, sources, out)
-    stretch = np.arange(begin, end)
+    stretch = Stretch(state.plan, batch, begin, end, _sources(state.plan, batch, events, decoders, out))
+    _vectors(state, state.plan, stretch, out)
     for join in state.joins:
-        found = join.fold(_label_events(join.plan, state.plan, batch, stretch, sources))
-        out.joined(found, begin, join.plan, state.plan.bundle.ids)
+        out.joined(join.fold(_label_records(join.plan, stretch)), begin, join.plan, state.plan.bundle.ids)
 
 
 def _sources(plan: Plan, batch: Batch, events: I8, decoders: Mapping[int, Decoder], out: Output) -> dict[str, Events]:
     """The events by source; a trigger that cannot be decoded is said as failed."""
     heads = batch.log
     assert heads is not None
-    numbers = heads["source"][events]
+    kinds = heads["source"][events] * _IDS + batch.schema_ids[events] + 1
+    written: dict[str, dict[int, I8]] = {}
+    for kind in np.unique(kinds).tolist():
+        number, schema_id = divmod(kind, _IDS)
+        written.setdefault(plan.bundle.stream.order[number], {})[schema_id - 1] = events[kinds == kind]
     found: dict[str, Events] = {}
-    for number in np.unique(numbers).tolist():
-        source, index = plan.bundle.stream.order[number], events[numbers == number]
-        ids = wire.schema_ids([batch.values[i] for i in index.tolist()])
-        found[source], bad = read(batch.values, index, ids, decoders, plan.columns[source])
-        if bad and plan.trigger_of(source):
-            out.failed(np.array(sorted(bad), np.int64), "undecodable", plan.bundle.ids)
+    for source, places in written.items():
+        found[source], bad = read(batch.values, places, decoders, plan.columns[source])
+        if len(bad) and plan.trigger_of(source):
+            out.failed(bad, "undecodable", plan.bundle.ids)
     return found
 
 
-def _vectors(state: State, plan: Plan, batch: Batch, sources: Mapping[str, Events], out: Output) -> None:
+def _vectors(state: State, plan: Plan, stretch: Stretch, out: Output) -> None:
     """Fold every table, and say the vectors of all triggers."""
-    vectors = {
-        trigger.name: _begin(state.code, plan, trigger, batch, sources[trigger.source])
-        for trigger in plan.triggers
-        if trigger.source in sources
-    }
-    together = _Together(plan, batch, sources)
+    asking = [source for source in stretch.sources if plan.trigger_of(source)]
+    ends = np.cumsum([0, *(len(stretch.sources[source]) for source in asking)]).tolist()
+    begins = dict(zip(asking, ends, strict=False))
+    windows, late = np.full((ends[-1], plan.starts[-1]), np.nan), np.zeros(ends[-1], np.bool_)
     for number, table in enumerate(state.tables):
-        readers = [trigger for trigger in plan.triggers if number in trigger.tables and trigger.name in vectors]
-        if events := together.of({table.plan.source, *(trigger.source for trigger in readers)}):
-            _fold_table(table, events, [(trigger.source, vectors[trigger.name]) for trigger in readers])
+        readers = {trigger.source for trigger in plan.triggers if number in trigger.tables}
+        reads = {source: begin for source, begin in begins.items() if source in readers}
+        _fold_table(table, stretch, reads, plan.starts[number], windows, late)
     for trigger in plan.triggers:
-        if trigger.name in vectors:
-            out.vectors(sources[trigger.source].index, vectors[trigger.name], trigger)
+        if trigger.source in begins:
+            rows = _begin(state.code, plan, trigger, stretch)
+            part = slice(begins[trigger.source], begins[trigger.source] + len(rows))
+            rows["late"] = late[part]
+            _last_doubles(rows, len(trigger.windows))[...] = windows[part].take(trigger.windows, axis=1)
+            out.vectors(stretch.sources[trigger.source].index, rows, trigger)
 
 
-def _begin(code: int, plan: Plan, trigger: TriggerPlan, batch: Batch, events: Events) -> npt.NDArray[np.void]:
+def _begin(code: int, plan: Plan, trigger: TriggerPlan, stretch: Stretch) -> npt.NDArray[np.void]:
     """A trigger's vectors with everything but the windows."""
-    heads = batch.log
-    assert heads is not None
+    events, place = stretch.sources[trigger.source], stretch.places[trigger.source]
+    known = plan.columns[trigger.source]
     rows = np.zeros(len(events), trigger.dtype)
-    head, known = heads[events.index], plan.columns[trigger.source]
     rows["frame"] = np.void(wire.frame(trigger.schema_id, b""))
-    rows["position"], rows["stream_time"], rows["known_time"] = batch.offsets[events.index], head["stream"], head["known"]
-    rows["event_time"] = events.instants(plan.bundle.stream.sources[trigger.source].time)
-    rows["id_hash"] = events.ids(batch.keys)
+    rows["position"], rows["event_time"] = stretch.positions[place], stretch.time[place]
+    rows["stream_time"], rows["known_time"] = stretch.stream[place], stretch.known[place]
+    rows["id_hash"] = events.ids(stretch.batch.keys)
     rows["spec"], rows["code"] = plan.bundle.mark, code
     for name in trigger.event:
         rows[f"event__{name}"] = events.hashes(name) if known[name].kind == "text" else events.numbers(name)
     return rows
 
 
-class _Together:
-    """Sources whose events a table folds together; most tables fold the same ones."""
-
-    def __init__(self, plan: Plan, batch: Batch, sources: Mapping[str, Events]) -> None:
-        assert batch.log is not None
-        self._sources, self._stream, self._found = sources, batch.log["stream"], dict[frozenset[str], Merged]()
-        self._times = {name: source.time for name, source in plan.bundle.stream.sources.items()}
-
-    def of(self, names: set[str]) -> Merged | None:
-        """The events of these sources; None where the stretch has none of them."""
-        there = frozenset(names & self._sources.keys())
-        if there and there not in self._found:
-            self._found[there] = Merged({name: self._sources[name] for name in sorted(there)}, self._times, self._stream)
-        return self._found.get(there)
+def _last_doubles(rows: npt.NDArray[np.void], count: int) -> F8:
+    """The last fields of structured rows, which are doubles, as float64[n, count]."""
+    width = rows.dtype.itemsize
+    return np.ndarray((len(rows), count), "<f8", rows, width - 8 * count, (width, 8))
 
 
-def _fold_table(table: Table, merged: Merged, readers: Sequence[tuple[str, npt.NDArray[np.void]]]) -> None:
-    """Fold one table over the events that add to it or read it; `readers` are sources of triggers, and their vectors."""
-    spec, sources = table.plan, merged.sources
-    adding = {spec.source: sources[spec.source]} if spec.source in sources else {}
-    folded, late = table.fold(
-        merged.column(np.uint64(0), {name: events.key(spec.entity) for name, events in sources.items()}),
-        merged.time,
-        merged.stream,
-        merged.column(np.False_, {name: np.ones(len(rows), np.bool_) for name, rows in readers}),
-        merged.column(np.False_, {name: events.holds(spec.where) for name, events in adding.items()}),
-        _values(spec, merged, adding),
-    )
-    for source, rows in readers:
-        mine = merged.places[source]
-        rows["late"] |= late[mine]
-        for name, column in zip(spec.names, folded[mine].T, strict=True):
-            rows[name] = column
+def _fold_table(table: Table, stretch: Stretch, reads: Mapping[str, int], start: int, out: F8, late: npt.NDArray[np.bool_]) -> None:
+    """Fold one table over the events that add to it or read it; `reads`: the sources that do, and the rows of `out` where theirs begin."""
+    spec = table.plan
+    names = frozenset({spec.source, *reads} & stretch.sources.keys())
+    if names:
+        table.fold(
+            stretch.key(spec.entity, names),
+            stretch.time,
+            stretch.stream,
+            stretch.rows(reads),
+            stretch.holds(spec.source, spec.where),
+            stretch.values(spec.source, spec.values),
+            start,
+            out,
+            late,
+        )
 
 
-def _values(spec: TablePlan, merged: Merged, adding: Mapping[str, Events]) -> F8:
-    """float64[n, values]: what the aggregations of a table are over; of a count alone nothing, in one column."""
-    columns = [
-        merged.column(np.float64(np.nan), {name: e.value(expression) for name, e in adding.items()}) for expression in spec.values
-    ]
-    return np.stack(columns or [np.full(len(merged), np.nan)], axis=1)
-
-
-def _label_events(label: LabelPlan, plan: Plan, batch: Batch, stretch: I8, sources: Mapping[str, Events]) -> npt.NDArray[np.void]:
+def _label_records(label: LabelPlan, stretch: Stretch) -> labels.Records:
     """Every record of a stretch as one model's label join sees it."""
-    heads = batch.log
-    assert heads is not None
-    head, begin = heads[stretch], int(stretch[0])
-    rows = np.zeros(len(stretch), labels.EVENTS)
-    rows["known"], rows["stream"], rows["position"] = head["known"], head["stream"], batch.offsets[stretch]
-    rows["label"] = np.nan
-    for source, kind in ((label.trigger_source, labels.TRIGGER), (label.source, labels.LABEL)):
-        events = sources.get(source)
-        if events is None:
-            continue
-        place = events.index - begin
-        rows["kind"][place], rows["key"][place] = kind, events.hashes(label.match)
-        rows["time"][place] = events.instants(plan.bundle.stream.sources[source].time)
-        if kind == labels.TRIGGER:
-            rows["id_hash"][place] = events.ids(batch.keys)
-        else:
-            rows["label"][place] = events.value(label.value)
-    for at in np.flatnonzero(head["kind"] == log_header.PROGRESSED).tolist():
-        if _record(_PROGRESSED, batch.values[begin + at])["ended"]:
-            rows["kind"][at] = labels.ENDED
-    return rows
+    kinds = {label.trigger_source: np.int64(labels.TRIGGER), label.source: np.int64(labels.LABEL)}
+    there = {source: kind for source, kind in kinds.items() if source in stretch.sources}
+    kind = stretch.column(np.int64(0), there)
+    for at in np.flatnonzero(stretch.kinds == log_header.PROGRESSED).tolist():
+        if _record(_PROGRESSED, stretch.batch.values[stretch.begin + at])["ended"]:
+            kind[at] = labels.ENDED
+    return labels.Records(
+        kind,
+        stretch.key((label.match,), frozenset(there)),
+        stretch.time,
+        stretch.stream,
+        stretch.positions,
+        stretch.ids(label.trigger_source),
+        stretch.values(label.source, (label.value,))[:, 0],
+    )
 
 
 def _record(schema: object, value: bytes) -> dict[str, object]:

@@ -25,6 +25,10 @@ class Limits:
     """Raw records in one step."""
     poll: float = 0.05
     """How long the loop waits for raw records before it looks at control events again."""
+    turn: float = 0.012
+    """The least between the begins of two steps: what comes meanwhile is one batch, here and in every service behind the log. An event that comes
+    alone does not wait (`docs/decisions/few-records-share-a-step.md`).
+    """
     ready: int = 50_000
     """Rows of one lane that wait for other lanes; the lane is not read while there are more."""
     opened: int = 500_000

@@ -150,7 +150,7 @@ class Worker(threading.Thread):
         if bundle is not None and (not adopted(shard.state, bundle) or self._raw.grown()):
             shard = self._begin(shard.state, bundle, shard.plan.shards, teller)
         asked = time.time_ns()
-        taken = self._raw.take(limits.batch, limits.poll)
+        taken = self._raw.take(limits.batch, limits.poll, limits.turn)
         polled = time.time_ns()
         arrivals = [self._patiently(partial(prefixed, arrival, self._ports.registry)) for arrival in taken]
         for arrival in arrivals:

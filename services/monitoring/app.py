@@ -13,8 +13,10 @@ from tidemill.trust.keys import KeyRing
 
 CODE = ("services.monitoring", "tidemill.models", "tidemill.trust", "tidemill.compiled", "tidemill.events", "tidemill.spec")
 """What decides the fold's bytes."""
-GATHER = 20
-"""Milliseconds. Windows last hours: records that come one by one need not be counted one by one."""
+GATHER = 100
+"""Milliseconds. Windows last hours, and nobody waits: records that come one by one need not be counted one by one
+(`docs/decisions/few-records-share-a-step.md`).
+"""
 
 
 def build(settings: Settings) -> Monitoring:

@@ -5,13 +5,14 @@ Counts of parts add up, so vectors are kept only until there are enough for the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from tidemill.events.blobs import Blobs
 from tidemill.models.kinds import Kind
 from tidemill.models.reference import Reference, absent
 
@@ -29,24 +30,27 @@ class Drift:
     """By feature, how many vectors have their value in each bin."""
     missing: dict[str, int] = field(default_factory=dict)
     """By feature, how many have none."""
-    waiting: dict[int, list[bytes]] = field(default_factory=dict)
+    waiting: dict[int, Blobs] = field(default_factory=dict)
     """By schema, vectors that are not counted yet: a new spec may change their fields in the middle of a window."""
 
-    def add(
-        self, ids: npt.NDArray[np.int64], values: Sequence[bytes], reference: Reference | None, kinds: Mapping[int, Kind]
-    ) -> None:
+    def add(self, ids: npt.NDArray[np.int64], values: Blobs, reference: Reference | None, kinds: Mapping[int, Kind]) -> None:
         """Take vectors with their schemas' ids."""
-        for number in np.unique(ids).tolist():
-            self.waiting.setdefault(number, []).extend([values[at] for at in np.flatnonzero(ids == number).tolist()])
+        self.keep(ids, values)
         if sum(map(len, self.waiting.values())) >= ENOUGH:
             self.count(reference, kinds)
+
+    def keep(self, ids: npt.NDArray[np.int64], values: Blobs) -> None:
+        """Let vectors wait, with their schemas' ids."""
+        for number in np.unique(ids).tolist():
+            before = self.waiting.get(number, Blobs.of([]))
+            self.waiting[number] = Blobs.concat([before, values.chosen(ids == number)])
 
     def count(self, reference: Reference | None, kinds: Mapping[int, Kind]) -> None:
         """Count what waits; without a reference there is nothing to count it against."""
         for number, values in self.waiting.items():
             dtype = kinds[number].dtype
             if reference is not None and dtype is not None:
-                self._count(reference, np.frombuffer(b"".join(values), dtype))
+                self._count(reference, values.structs(dtype))
         self.waiting.clear()
 
     def psi(self, reference: Reference) -> dict[str, float]:
@@ -71,9 +75,6 @@ class Drift:
         return {"rows": self.rows, "missing": self.missing, "bins": {name: bins.tolist() for name, bins in self.bins.items()}}
 
     @classmethod
-    def from_plain(cls, found: Mapping[str, Any], waiting: Iterable[tuple[int, bytes]]) -> Self:
+    def from_plain(cls, found: Mapping[str, Any]) -> Self:
         """The same again."""
-        made = cls(found["rows"], {name: np.array(bins, np.int64) for name, bins in found["bins"].items()}, dict(found["missing"]))
-        for number, value in waiting:
-            made.waiting.setdefault(number, []).append(value)
-        return made
+        return cls(found["rows"], {name: np.array(bins, np.int64) for name, bins in found["bins"].items()}, dict(found["missing"]))

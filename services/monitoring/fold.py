@@ -15,12 +15,13 @@ import polars as pl
 from services.monitoring.model import SCORES, State, Structs
 from services.monitoring.step import FEATURES, PREDICTIONS, SHADOWS, Known, step
 from services.monitoring.window import Said
-from tidemill.bus import fold
+from tidemill.bus import fold, heads
 from tidemill.bus.fold import Batch, Input, OutputTopic, Snapshot
 from tidemill.bus.metrics import REFERENCES_MISSING
 from tidemill.errors import Rejected
 from tidemill.events import envelope, wire
 from tidemill.events.base import Event
+from tidemill.events.blobs import Blobs
 from tidemill.events.columnar import Decoder
 from tidemill.events.identity import event_id
 from tidemill.events.log import ModelSwitched
@@ -85,7 +86,7 @@ class Monitoring:
             self._ids = {kind: self._schemas.id_of(kind) for kind in KINDS}
         if batch.input != FEATURES:
             return
-        ids = wire.schema_ids(batch.values)
+        ids = batch.schema_ids
         self._learn(np.unique(ids).tolist())
         self._refer(state, self._named(ids, batch.values))
 
@@ -133,7 +134,7 @@ class Monitoring:
             digest: had[digest] if digest in had else self._reference(state.stream, digest) for digest in sorted(wanted)
         }
 
-    def _named(self, ids: npt.NDArray[np.int64], values: Sequence[bytes]) -> set[str]:
+    def _named(self, ids: npt.NDArray[np.int64], values: Blobs) -> set[str]:
         """The artifacts that the switches among these records name."""
         switches = [number for number, kind in self._kinds.items() if kind.name == ModelSwitched.full_name()]
         return {_artifact(values[at]) for at in np.flatnonzero(np.isin(ids, switches)).tolist()}
@@ -153,9 +154,9 @@ class Monitoring:
         return fold.Rows(
             output=name,
             seq=begin,
-            keys=[fact.kafka_key() for fact in said],
-            values=[wire.frame(self._ids[kind], wire.datum(fact)) for fact in said],
-            headers=[_headers(state, fact, begin + at) for at, fact in enumerate(said)],
+            keys=Blobs.of([fact.kafka_key() for fact in said]),
+            values=Blobs.of([wire.frame(self._ids[kind], wire.datum(fact)) for fact in said]),
+            heads=heads.of([_headers(state, fact, begin + at) for at, fact in enumerate(said)]),
             links=_raised(said) if kind is AlertCleared else None,
         )
 
@@ -182,7 +183,7 @@ def _artifact(value: bytes) -> str:
 def _reader(decoder: Decoder) -> Any:
     """Framed predictions to SCORES rows by model."""
 
-    def read(values: list[bytes]) -> dict[str, Structs]:
+    def read(values: Blobs) -> dict[str, Structs]:
         frame = decoder.decode(values).frame.select("model", "position", "version", "score")
         found: dict[str, Structs] = {}
         for (model,), part in frame.group_by("model", maintain_order=True):

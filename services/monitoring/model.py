@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.monitoring.drift import Drift
+from tidemill.events.blobs import Blobs
 from tidemill.models.reference import Reference
 from tidemill.models.rollout import Roster
 
@@ -76,7 +77,7 @@ class State:
     roster: Roster
     watches: dict[str, Watch] = field(default_factory=dict)
     ids: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    values: list[bytes] = field(default_factory=list)
+    values: Blobs = field(default_factory=lambda: Blobs.of([]))
     """Feature records that wait for predictions, with their schema ids."""
     seqs: dict[str, int] = field(default_factory=dict)
     references: dict[str, Reference | None] = field(default_factory=dict)
@@ -95,9 +96,9 @@ class State:
         for number, (name, watch) in enumerate(self.watches.items()):
             for part in _ARRAYS:
                 arrays[f"{number}.{part}"] = getattr(watch, part)
-            waiting = [(schema, value) for schema, values in watch.drift.waiting.items() for value in values]
-            arrays |= _packed(f"{number}.vectors", [value for _, value in waiting])
-            arrays[f"{number}.schemas"] = np.array([schema for schema, _ in waiting], np.int64)
+            waiting = watch.drift.waiting
+            arrays |= _packed(f"{number}.vectors", Blobs.concat([*waiting.values()]))
+            arrays[f"{number}.schemas"] = np.repeat(np.array([*waiting], np.int64), [*map(len, waiting.values())])
             alerts = {key: [alert.streak, alert.up] for key, alert in watch.alerts.items()}
             plain = {part: getattr(watch, part) for part in _NUMBERS}
             watches[name] = plain | {"alerts": alerts, "drift": watch.drift.to_plain()}
@@ -114,8 +115,8 @@ class State:
                 setattr(watch, part, plain[part])
             for part in _ARRAYS:
                 setattr(watch, part, arrays[f"{number}.{part}"])
-            waiting = zip(arrays[f"{number}.schemas"].tolist(), _unpacked(f"{number}.vectors", arrays), strict=True)
-            watch.drift = Drift.from_plain(plain["drift"], waiting)
+            watch.drift = Drift.from_plain(plain["drift"])
+            watch.drift.keep(arrays[f"{number}.schemas"], _unpacked(f"{number}.vectors", arrays))
             watch.alerts = {key: Alert(streak, up) for key, (streak, up) in plain["alerts"].items()}
             state.watches[name] = watch
         return state
@@ -125,11 +126,9 @@ _NUMBERS = ("begin", "end", "predictions", "scored", "unlabelled", "outcomes_tot
 _ARRAYS = ("scores", "labelled", "waiting", "heard", "shadowed")
 
 
-def _packed(name: str, values: list[bytes]) -> dict[str, npt.NDArray[Any]]:
-    lengths = np.fromiter(map(len, values), np.int64, len(values))
-    return {f"{name}.data": np.frombuffer(b"".join(values), np.uint8), f"{name}.lengths": lengths}
+def _packed(name: str, values: Blobs) -> dict[str, npt.NDArray[Any]]:
+    return {f"{name}.data": values.packed().data, f"{name}.lengths": values.lengths}
 
 
-def _unpacked(name: str, arrays: dict[str, npt.NDArray[Any]]) -> list[bytes]:
-    data, ends = arrays[f"{name}.data"].tobytes(), np.cumsum(arrays[f"{name}.lengths"]).tolist()
-    return [data[begin:end] for begin, end in zip([0, *ends[:-1]], ends, strict=True)] if ends else []
+def _unpacked(name: str, arrays: dict[str, npt.NDArray[Any]]) -> Blobs:
+    return Blobs.tight(arrays[f"{name}.data"], arrays[f"{name}.lengths"])

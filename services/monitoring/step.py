@@ -20,9 +20,10 @@ from services.monitoring.window import Closing, Said, close, withdraw
 from tidemill import telemetry
 from tidemill.bus.fold import Batch
 from tidemill.errors import Refused
-from tidemill.events import wire
+from tidemill.events.blobs import Blobs
 from tidemill.events.identity import hash64
 from tidemill.events.log import ModelSwitched, Progressed, SpecAdopted
+from tidemill.events.log_header import PREFIX
 from tidemill.models.kinds import Kind
 from tidemill.spec.model import ModelSpec
 from tidemill.trust.keys import KeyRing
@@ -40,15 +41,15 @@ class Known:
 
     kinds: Mapping[int, Kind]
     ring: KeyRing
-    predictions: Callable[[list[bytes]], Mapping[str, Structs]]
+    predictions: Callable[[Blobs], Mapping[str, Structs]]
     """Framed predictions -> SCORES rows by model, in order."""
 
 
 def step(state: State, batch: Batch, known: Known) -> tuple[State, list[Said]]:
     """Take a batch of one input, then fold everything that waits for nothing any more."""
     if batch.input == FEATURES:
-        state.ids = np.concatenate([state.ids, wire.schema_ids(batch.values)])
-        state.values += batch.values
+        state.ids = np.concatenate([state.ids, batch.schema_ids])
+        state.values = Blobs.concat([state.values, batch.values])
     else:
         for model, rows in known.predictions(batch.values).items():
             watch = state.watch(model)
@@ -71,7 +72,7 @@ def _drain(state: State, known: Known) -> list[Said]:
             break
         said += _turn(state, known, names[int(state.ids[end])], state.values[end])
         begin = end + 1
-    state.ids, state.values = state.ids[begin:], state.values[begin:]
+    state.ids, state.values = state.ids[begin:], state.values.chosen(slice(begin, None)).packed()
     return said
 
 
@@ -110,7 +111,7 @@ def _fold(state: State, known: Known, begin: int, end: int) -> list[Said]:
     """Fold records of one stretch, every model by itself; what is said comes in the order of its positions."""
     if begin == end:
         return []
-    times = np.frombuffer(b"".join([value[:29] for value in state.values[begin:end]]), _HEAD)
+    times, _ = state.values.chosen(slice(begin, end)).heads(PREFIX)
     said: list[tuple[int, Said]] = []
     for model in state.roster.models.values():
         watch, at = state.watch(model.model), begin
@@ -124,9 +125,6 @@ def _fold(state: State, known: Known, begin: int, end: int) -> list[Said]:
                 position = int(times["position"][at - begin])
                 said += [(position, fact) for fact in _pass(state, known, model, position, int(times["stream_time"][at - begin]))]
     return [fact for _, fact in sorted(said, key=lambda one: one[0])]
-
-
-_HEAD = np.dtype([("frame", "V5"), ("seq", "<f8"), ("position", "<f8"), ("stream_time", "<f8")])
 
 
 def _collect(state: State, known: Known, model: ModelSpec, watch: Watch, begin: int, end: int) -> None:
@@ -144,8 +142,7 @@ def _collect(state: State, known: Known, model: ModelSpec, watch: Watch, begin: 
     watch.scores = np.concatenate([watch.scores, scored])
     watch.waiting = np.concatenate([watch.waiting, _waiting(scored, shadows)])
     places = _vectors_of(state, known, model, begin, end)
-    vectors = [state.values[at] for at in places.tolist()]
-    watch.drift.add(state.ids[places], vectors, state.references.get(watch.champion), known.kinds)
+    watch.drift.add(state.ids[places], state.values.chosen(places), state.references.get(watch.champion), known.kinds)
     _label(state, known, model, watch, begin, end)
 
 
@@ -167,8 +164,7 @@ def _label(state: State, known: Known, model: ModelSpec, watch: Watch, begin: in
         for number, kind in known.kinds.items():
             if kind.record != record or kind.dtype is None:
                 continue
-            places = (np.flatnonzero(state.ids[begin:end] == number) + begin).tolist()
-            rows = np.frombuffer(b"".join([state.values[at] for at in places]), kind.dtype)
+            rows = state.values.chosen(np.flatnonzero(state.ids[begin:end] == number) + begin).structs(kind.dtype)
             rows = rows[rows["model"] == name]
             if labelled:
                 watch.outcomes, watch.outcomes_total = watch.outcomes + len(rows), watch.outcomes_total + len(rows)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.bus.fold import Headers
+from tidemill.bus import heads
+from tidemill.events.blobs import Blobs
 from tidemill.events.envelope import CAUSED_BY, POSITION, SEQ
 from tidemill.events.predictions import Prediction
 
@@ -30,7 +31,6 @@ _HEAD = [
     ("status", "u1"),
 ]
 _KIND = Prediction.ce_type().encode()
-_VERSION = ("ce_specversion", b"1.0")
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Answers:
     names: tuple[str, ...] = ()
     link: tuple[int, int, int] = (0, 0, 0)
 
-    def encode(self, frame: bytes, seqs: npt.NDArray[np.int64]) -> list[bytes]:
+    def encode(self, frame: bytes, seqs: npt.NDArray[np.int64]) -> Blobs:
         """The records' bytes, numbered."""
         if self.scores is None:
             return self._bare(frame, seqs)
@@ -72,16 +72,29 @@ class Answers:
         rows["version"] = np.void(version)
         rows["b1"], rows["b2"], rows["b3"] = 2, 2, 2
         rows["score"], rows["threshold"], rows["decision"] = self.scores, self.threshold, self.scores >= self.threshold
-        tails, pattern = self._tails()
-        data, width = rows.tobytes(), rows.dtype.itemsize
-        return [data[at : at + width] + tails[which] for at, which in zip(range(0, len(data), width), pattern, strict=True)]
+        return Blobs.rows(rows).followed(self._tails())
 
-    def _bare(self, frame: bytes, seqs: npt.NDArray[np.int64]) -> list[bytes]:
+    def envelopes(self, source: str, keys: Blobs, seqs: npt.NDArray[np.int64]) -> Blobs:
+        """Each row's headers: CloudEvents, cause and place. `keys`: the triggers' ids."""
+        keys, count, known = keys.present().packed(), len(keys), self.heads["known_time"].astype(np.int64).astype("datetime64[us]")
+        return heads.columns(
+            {
+                "ce_specversion": Blobs.same(b"1.0", count),
+                "ce_id": keys.followed(Blobs.same(b"/" + self.model.encode(), count)),
+                "ce_source": Blobs.same(source.encode(), count),
+                "ce_type": Blobs.same(_KIND, count),
+                "ce_time": Blobs.of_strings(np.datetime_as_string(known, unit="us", timezone="UTC").astype("S")),
+                CAUSED_BY: keys,
+                SEQ: Blobs.of_strings(seqs.astype("S")),
+                POSITION: Blobs.of_strings(self.heads["position"].astype(np.int64).astype("S")),
+            }
+        )
+
+    def _bare(self, frame: bytes, seqs: npt.NDArray[np.int64]) -> Blobs:
         """Without version, score, decision, threshold; nothing is missing where nothing was asked for."""
         rows = self._rows(frame, seqs, [("nothing", "V5")])
         rows["nothing"] = np.void(_NULL * 5)
-        data, width = rows.tobytes(), rows.dtype.itemsize
-        return [data[at : at + width] for at in range(0, len(data), width)]
+        return Blobs.rows(rows)
 
     def _rows(self, frame: bytes, seqs: npt.NDArray[np.int64], rest: list[tuple[str, str]]) -> npt.NDArray[np.void]:
         name = text(self.model)
@@ -92,35 +105,19 @@ class Answers:
             rows[field] = self.heads[field]
         return rows
 
-    def _tails(self) -> tuple[list[bytes], list[int]]:
-        """The encoded list of missing features of each distinct pattern, and each row's pattern."""
+    def _tails(self) -> Blobs:
+        """Each row's encoded list of missing features, each distinct one once among the bytes."""
         assert self.missing is not None
         if not self.missing.any():
-            return [_NULL], [0] * len(self.missing)
+            return Blobs.same(_NULL, len(self.missing))
         packed = np.packbits(self.missing, axis=1)
         keys = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()
         _, first, pattern = np.unique(keys, return_index=True, return_inverse=True)
-        tails = [self._tail(np.flatnonzero(self.missing[at]).tolist()) for at in first.tolist()]
-        return tails, pattern.ravel().tolist()
+        return Blobs.of([self._tail(np.flatnonzero(self.missing[at]).tolist()) for at in first.tolist()]).chosen(pattern.ravel())
 
     def _tail(self, places: list[int]) -> bytes:
         """An Avro array of the features' names."""
         return varint(len(places)) + b"".join([text(self.names[place]) for place in places]) + _NULL if places else _NULL
-
-
-def headers(
-    source: bytes, model: str, keys: list[bytes], known: npt.NDArray[np.float64], seqs: list[int], positions: list[int]
-) -> list[Headers]:
-    """The envelope of each prediction: CloudEvents, cause and place. `known` is in us since the epoch."""
-    times = np.datetime_as_string(known.astype(np.int64).astype("datetime64[us]"), unit="us", timezone="UTC").astype("S").tolist()
-    name = b"/" + model.encode()
-    return [
-        [
-            _VERSION, ("ce_id", key + name), ("ce_source", source), ("ce_type", _KIND), ("ce_time", time),
-            (CAUSED_BY, key), (SEQ, b"%d" % seq), (POSITION, b"%d" % position),
-        ]
-        for key, time, seq, position in zip(keys, times, seqs, positions, strict=True)
-    ]  # fmt: skip
 
 
 def varint(number: int) -> bytes:

@@ -14,7 +14,6 @@ from services.serving.step import PREDICTIONS, SHADOWS, step, turned, turning
 from tidemill.bus.fold import Batch, Input, OutputTopic, Rows, Snapshot
 from tidemill.bus.metrics import SWITCHES_IGNORED
 from tidemill.errors import Refused, Rejected
-from tidemill.events import wire
 from tidemill.models.kinds import Kind
 from tidemill.models.rollout import Roster
 from tidemill.models.scorer import Scorer
@@ -55,7 +54,7 @@ class Serving:
 
     def prepare(self, state: State, batch: Batch) -> None:
         """Look up the batch's schemas, and load every version that may score in it: digest and decision verified."""
-        ids = wire.schema_ids(batch.values)
+        ids = batch.schema_ids
         for number in np.unique(ids).tolist():
             if number >= 0 and number not in self._kinds:
                 self._kinds[number] = Kind.of(self._schemas.schema(number))

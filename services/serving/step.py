@@ -11,12 +11,13 @@ import fastavro
 import numpy as np
 import numpy.typing as npt
 
-from services.serving.answers import FAILED, NO_MODEL, SCORED, Answers, headers
+from services.serving.answers import FAILED, NO_MODEL, SCORED, Answers
 from services.serving.model import State
 from tidemill import telemetry
 from tidemill.bus.fold import ABOUT, LINK, Batch, Rows
 from tidemill.errors import Refused
 from tidemill.events import wire
+from tidemill.events.blobs import Blobs
 from tidemill.events.identity import hash64
 from tidemill.events.log import ModelSwitched, SpecAdopted
 from tidemill.events.predictions import Prediction
@@ -35,7 +36,7 @@ I8 = npt.NDArray[np.int64]
 
 def step(state: State, batch: Batch, kinds: Mapping[int, Kind], ring: KeyRing) -> tuple[State, list[Rows]]:
     """Fold one batch: a stretch between two control records at a time."""
-    ids = wire.schema_ids(batch.values)
+    ids = batch.schema_ids
     said: dict[str, list[Answers]] = {PREDICTIONS: [], SHADOWS: []}
     names, begin = turning(ids, kinds), 0
     for at in np.flatnonzero(np.isin(ids, list(names))).tolist():
@@ -57,7 +58,7 @@ def turned(roster: Roster, name: str, batch: Batch, at: int, ring: KeyRing) -> R
     """The roster behind a control record. Raises Refused where it is a switch that does not hold."""
     if name == SpecAdopted.full_name():
         return roster.adopted(str(_record(_ADOPTED, batch.values[at])["content"]))
-    traceparent = dict(batch.headers[at] or ()).get("traceparent")
+    traceparent = dict(batch.headers.get(at, ())).get("traceparent")
     switch = ModelSwitched.model_validate(_record(_SWITCHED, batch.values[at]))
     return roster.switched(switch, telemetry.link(traceparent), ring)
 
@@ -76,7 +77,7 @@ def _stretch(
         if kind is None or kind.dtype is None or not asked:
             continue
         index = np.flatnonzero(mine == number) + begin
-        rows = np.frombuffer(b"".join([batch.values[at] for at in index.tolist()]), kind.dtype)
+        rows = batch.values.chosen(index).structs(kind.dtype)
         for model in asked:
             _answer(state, model, kind, index, rows, said)
 
@@ -125,22 +126,19 @@ def _rows(state: State, batch: Batch, output: str, said: list[Answers]) -> Rows 
     seqs[order] = np.arange(begin, begin + len(index))
     state.seqs[output] += len(index)
     frame = wire.frame(state.roster.bundle.ids[Prediction.full_name()], b"")
-    values, heads, at = [], [], 0
+    values, envelopes, at = list[Blobs](), list[Blobs](), 0
     for answers in said:
         mine = seqs[at : at + len(answers.index)]
-        keys = [batch.keys[place] or b"" for place in answers.index.tolist()]
-        values += answers.encode(frame, mine)
-        source = f"tidemill/serving/{batch.stream}".encode()
-        positions = answers.heads["position"].astype(np.int64).tolist()
-        heads += headers(source, answers.model, keys, answers.heads["known_time"], mine.tolist(), positions)
+        values.append(answers.encode(frame, mine))
+        envelopes.append(answers.envelopes(f"tidemill/serving/{batch.stream}", batch.keys.chosen(answers.index), mine))
         at += len(mine)
-    causes, places = index[order], order.tolist()
+    causes = index[order]
     return Rows(
         output=output,
         seq=begin,
-        keys=[batch.keys[place] for place in causes.tolist()],
-        values=[values[place] for place in places],
-        headers=[heads[place] for place in places],
+        keys=batch.keys.chosen(causes),
+        values=Blobs.concat(values).chosen(order),
+        heads=Blobs.concat(envelopes).chosen(order),
         cause=causes,
         about=np.concatenate([_about(batch.stream, answers) for answers in said])[order],
         links=np.concatenate([np.full(len(answers.index), np.array(answers.link, LINK)) for answers in said])[order],

@@ -15,6 +15,7 @@ import pytest
 
 from tidemill.events import generate, wire
 from tidemill.events.base import Event
+from tidemill.events.blobs import Blobs
 from tidemill.events.columnar import Decoder
 from tidemill.events.compatibility import broken
 from tidemill.events.paths import schemas_dir
@@ -54,7 +55,7 @@ def test_an_example_round_trips_through_fastavro_and_the_columnar_decoder(path: 
     event = example(path)
     payload = wire.datum(event)
     assert fastavro.schemaless_reader(io.BytesIO(payload), wire.parsed(type(event)), None) == event.model_dump()
-    decoded = Decoder(event.SCHEMA).decode([wire.frame(1, payload)] * 3)
+    decoded = Decoder(event.SCHEMA).decode(Blobs.of([wire.frame(1, payload)] * 3))
     assert (decoded.bad, len(decoded.frame)) == ([], 3)
     assert list(decoded.frame.columns) == list(type(event).model_fields)
     assert unlisted(decoded.frame.row(2, named=True), event.model_dump()) == event.model_dump()

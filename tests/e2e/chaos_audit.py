@@ -12,10 +12,13 @@ from confluent_kafka import Message
 
 from services.feature_store import app as feature_store
 from services.serving import app as serving
+from tests.columns import fetched
+from tidemill.bus import heads
 from tidemill.bus.consumer import read_to_end
 from tidemill.bus.fold import Batch, Input, Rows
 from tidemill.bus.intake import Place, intake
 from tidemill.events import log_header, wire
+from tidemill.events.blobs import Blobs
 from tidemill.events.feed import Progressed
 from tidemill.events.log_header import LOG_HEADER
 from tidemill.events.schema_registry import Registry
@@ -34,7 +37,7 @@ class Taken:
     @property
     def pairs(self) -> list[tuple[bytes | None, bytes]]:
         """(key, value) of each."""
-        return list(zip(self.batch.keys, self.batch.values, strict=True))
+        return list(zip(self.batch.keys.tolist(), self.batch.values, strict=True))
 
 
 def messages_of(settings: Settings, topic: str) -> list[Message]:
@@ -89,7 +92,7 @@ def stream_times(rows: npt.NDArray[np.void]) -> list[int]:
 def taken(settings: Settings, family: str, stream: str) -> Taken:
     """A topic as its readers take it."""
     topic, messages = f"{family}.{stream}", messages_of(settings, f"{family}.{stream}")
-    batch, _ = intake(Input(family, log=family == "log"), topic, 0, messages, Place())
+    batch, _ = intake(Input(family, log=family == "log"), topic, 0, fetched(messages), Place())
     assert batch is not None
     return Taken(batch, len(messages))
 
@@ -115,14 +118,15 @@ def cut(batch: Batch, begin: int, end: int) -> Batch:
     """Some of a batch's records."""
     part = slice(begin, end)
     log_ = None if batch.log is None else batch.log[part]
-    places = batch.offsets[part], batch.times[part], batch.keys[part], batch.values[part], batch.headers[part], batch.seqs[part]
+    keys, values = batch.keys.chosen(part), batch.values.chosen(part)
+    headers = {at - begin: head for at, head in batch.headers.items() if begin <= at < end}
+    places = batch.offsets[part], batch.times[part], keys, values, headers, batch.seqs[part]
     return Batch(batch.input, batch.stream, batch.partition, *places, log_)
 
 
 def joined(said: Sequence[Rows], name: str, stream: str) -> Batch:
     """Rows as the batch that their reader would take."""
-    keys = [key for rows in said for key in rows.keys]
-    values = [value for rows in said for value in rows.values]
-    headers = [head for rows in said for head in (rows.headers or [None] * len(rows))]
+    keys, values = Blobs.concat([rows.keys for rows in said]), Blobs.concat([rows.values for rows in said])
+    headers = dict(enumerate(heads.read(head) for rows in said for head in rows.heads or ()))
     seqs = np.arange(len(values))
     return Batch(name, stream, 0, seqs, np.zeros_like(seqs), keys, values, headers, seqs)

@@ -54,4 +54,4 @@ def test_predictions_are_the_live_ones_record_by_record(settings: Settings, live
 
 def same(found: Batch, expected: Batch) -> bool:
     """Whether keys and bytes are equal."""
-    return (found.keys, found.values) == (expected.keys, expected.values)
+    return (found.keys.tolist(), found.values.tolist()) == (expected.keys.tolist(), expected.values.tolist())

@@ -113,10 +113,10 @@ def compare(settings: Settings, feed: Feed, late: int) -> None:
     the_switch_is_in_its_place(feed, rows)
     assert rows["stream"].tolist() == audit.stream_times(rows)
     logged = audit.taken(settings, "log", STREAM)
-    assert logged.batch.values == [message.value() for message in kept]
+    assert logged.batch.values.tolist() == [message.value() for message in kept]
     assert late > 0 and logged.physical - len(logged.batch) >= late
     features, predictions = audit.undisturbed(settings, logged.batch)
-    assert audit.taken(settings, "features", STREAM).batch.values == features.values
+    assert audit.taken(settings, "features", STREAM).batch.values.tolist() == features.values.tolist()
     the_predictions_are(audit.taken(settings, "predictions", STREAM), predictions, feed)
 
 
@@ -130,7 +130,7 @@ def the_switch_is_in_its_place(feed: Feed, rows: np.ndarray) -> None:
 
 def the_predictions_are(found: audit.Taken, wanted: Batch, feed: Feed) -> None:
     """One for each departure, for a plain consumer too; the same bytes as the undisturbed fold's."""
-    assert found.pairs == list(zip(wanted.keys, wanted.values, strict=True))
+    assert found.pairs == list(zip(wanted.keys.tolist(), wanted.values, strict=True))
     assert found.physical == len(found.batch) == len(set(found.batch.keys)) == feed.sent["departures"]
     frame = Decoder(Prediction.SCHEMA).decode(found.batch.values).frame
     scored = frame.filter(frame["status"] == "scored")

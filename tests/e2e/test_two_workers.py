@@ -21,6 +21,7 @@ from services.feature_store import app as feature_store
 from services.ingest import app as ingest
 from services.monitoring import app as monitoring
 from services.serving import app as serving
+from tests.columns import fetched
 from tests.conftest import Stack
 from tests.e2e import chaos_audit as audit
 from tests.e2e.chaos_site import APPROVER, FLIGHTS, GROUP, MODEL, seat, until
@@ -174,7 +175,7 @@ def taken(settings: Settings, family: str, stream: str, shard: int) -> Batch:
     """A topic's partition as its readers take it."""
     topic = f"{family}.{stream}"
     messages = [message for part in read_to_end(settings, topic) for message in part if message.partition() == shard]
-    batch, _ = intake(Input(family, log=family == "log"), topic, shard, messages, Place())
+    batch, _ = intake(Input(family, log=family == "log"), topic, shard, fetched(messages), Place())
     assert batch is not None
     return batch
 
@@ -230,7 +231,7 @@ def outputs_are_those_of_one_fold(settings: Settings, stream: str, log_: Batch, 
     predictions = audit.folded(serving.build(settings)[0], features, "predictions", 300)
     for family, wanted in (("features", features), ("predictions", predictions)):
         batch = taken(settings, family, stream, shard)
-        assert (batch.keys, batch.values) == (wanted.keys, wanted.values)
+        assert (batch.keys.tolist(), batch.values.tolist()) == (wanted.keys.tolist(), wanted.values.tolist())
     scored = fastavro.schemaless_reader(io.BytesIO(predictions.values[-1][5:]), fastavro.parse_schema(Prediction.SCHEMA), None)
     assert (scored["status"], scored["version"]) == ("scored", 1)  # type: ignore[index,call-overload]
 

@@ -21,6 +21,7 @@ from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.broker import ends
+from tests.columns import fetched
 from tests.conftest import Stack
 from tests.unit.ingest import world
 from tests.waiting import until
@@ -106,7 +107,7 @@ class Stream:
     def log(self, shard: int = 0) -> Batch | None:
         """The valid records, as a reader of the log sees them."""
         messages = [m for part in read_to_end(self.settings, f"log.{self.name}") for m in part if m.partition() == shard]
-        return intake(Input("log", log=True), f"log.{self.name}", shard, messages, Place())[0] if messages else None
+        return intake(Input("log", log=True), f"log.{self.name}", shard, fetched(messages), Place())[0] if messages else None
 
     def count(self) -> int:
         """How many records the first shard's log has, whoever wrote them."""
@@ -118,10 +119,7 @@ class Stream:
         batch = self.log(shard)
         if batch is None or batch.log is None:
             return []
-        return [
-            ((batch.keys[i] or b"").decode(), batch.values[i])
-            for i in np.flatnonzero(batch.log["kind"] == log_header.EVENT).tolist()
-        ]
+        return [(batch.keys[i].decode(), batch.values[i]) for i in np.flatnonzero(batch.log["kind"] == log_header.EVENT).tolist()]
 
     def letters(self) -> list[DeadLetter]:
         """This stream's dead letters, each as often as it was said."""

@@ -26,6 +26,7 @@ from tidemill.bus.consumer import read_to_end, reader
 from tidemill.bus.fold import Batch
 from tidemill.bus.producer import gapless
 from tidemill.bus.tail import Lookup
+from tidemill.events.blobs import Blobs
 from tidemill.events.identity import hash64, sampled, span_id, trace_id
 from tidemill.events.log_header import BARRIER, EVENT, HEADER, LOG_HEADER
 from tidemill.events.topics import Topic, load_topics, stream_topics
@@ -139,11 +140,11 @@ def expected(scene: Scene, count: int, offset: int = 1) -> list[bytes]:
     schema = scene_schema(scene)
     relay = toy_folds.Relay(schema)
     state = relay.initial(scene.stream, 0)
-    values = [b"%d" % n for n in numbers(count)]
+    values = Blobs.of([b"%d" % n for n in numbers(count)])
     log = np.zeros(count, LOG_HEADER)
-    keys: list[bytes | None] = [b"e" + value for value in values]
+    keys = Blobs.of([b"e" + value for value in values])
     offsets = np.arange(offset, offset + count)
-    batch = Batch("log", scene.stream, 0, offsets, offsets, keys, values, [None] * count, offsets, log)
+    batch = Batch("log", scene.stream, 0, offsets, offsets, keys, values, {}, offsets, log)
     state, rows = relay.step(state, batch)
     said += rows[0].values
     return said

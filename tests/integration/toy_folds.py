@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from tidemill.bus import heads
 from tidemill.bus.fold import ABOUT, Batch, Input, OutputTopic, Rows, Snapshot
 from tidemill.bus.loop import run
 from tidemill.bus.pace import Pace
 from tidemill.errors import Transient
+from tidemill.events.blobs import Blobs
 from tidemill.events.identity import hash64_many
 from tidemill.events.log_header import EVENT, LOG_HEADER, PREFIX
 from tidemill.events.schema_registry import Registry
@@ -36,11 +38,6 @@ BUCKETS = 97
 
 def frame(schema_id: int) -> np.void:
     return np.void(b"\0" + schema_id.to_bytes(4, "big"))
-
-
-def cut(rows: np.ndarray) -> list[bytes]:
-    data, width = rows.tobytes(), rows.itemsize
-    return [data[at : at + width] for at in range(0, len(data), width)]
 
 
 @dataclass
@@ -80,7 +77,7 @@ class Relay:
         rows = np.zeros(len(cause), VECTOR_ROW)
         rows["frame"], rows["seq"] = frame(self.schema), state["seq"] + np.arange(len(cause))
         rows["position"], rows["stream_time"] = batch.offsets[cause], batch.log["stream"][cause]
-        keys = [batch.keys[at] for at in cause]
+        keys = batch.keys.chosen(cause)
         rows["id_hash"], rows["total"] = hash64_many(keys), np.repeat(totals, copies)
         about = np.zeros(len(rows), ABOUT)
         about["trace_high"], about["id_hash"], about["position"] = (
@@ -89,7 +86,7 @@ class Relay:
             batch.offsets[cause],
         )
         hop = np.concatenate([np.arange(count) for count in copies]).astype(np.uint8) if len(copies) else np.zeros(0, np.uint8)
-        said = Rows("features", state["seq"], keys, cut(rows), cause=cause, about=about, hop=hop)
+        said = Rows("features", state["seq"], keys, Blobs.rows(rows), cause=cause, about=about, hop=hop)
         state["seq"] += len(rows)
         return state, [said]
 
@@ -124,11 +121,11 @@ class Echo:
         return None
 
     def step(self, state: int, batch: Batch) -> tuple[int, list[Rows]]:
-        vectors = np.frombuffer(b"".join(batch.values), VECTOR_ROW)
+        vectors = batch.values.structs(VECTOR_ROW)
         rows = np.zeros(len(vectors), ECHO_ROW)
         rows["frame"], rows["seq"], rows["twice"] = frame(self.schema), state + np.arange(len(rows)), vectors["total"] * 2
         rows["position"], rows["stream_time"] = vectors["position"], vectors["stream_time"]
-        return state + len(rows), [Rows("predictions", state, batch.keys, cut(rows), cause=np.arange(len(rows)))]
+        return state + len(rows), [Rows("predictions", state, batch.keys, Blobs.rows(rows), cause=np.arange(len(rows)))]
 
     def full(self, state: int) -> Collection[str]:
         return ()
@@ -167,15 +164,15 @@ class Watch:
 
     def step(self, state: dict[str, Any], batch: Batch) -> tuple[dict[str, Any], list[Rows]]:
         dtype, column = (VECTOR_ROW, "total") if batch.input == "features" else (ECHO_ROW, "twice")
-        came = np.frombuffer(b"".join(batch.values), dtype)[column]
+        came = batch.values.structs(dtype)[column]
         state[batch.input] = np.concatenate([state[batch.input], came])
         pairs = min(len(state["features"]), len(state["predictions"]))
         assert np.array_equal(state["features"][:pairs] * 2, state["predictions"][:pairs])
         state["features"], state["predictions"] = state["features"][pairs:], state["predictions"][pairs:]
         before, state["paired"] = state["paired"] // EVERY, state["paired"] + pairs
         events = [f"{state['stream']}-{number}".encode() for number in range(before, state["paired"] // EVERY)]
-        headers = [[("ce_id", event)] for event in events]
-        said = Rows("said", state["seq"], [None] * len(events), events, headers)
+        envelopes = heads.of([[("ce_id", event)] for event in events])
+        said = Rows("said", state["seq"], Blobs.of([None] * len(events)), Blobs.of(events), envelopes)
         state["seq"] += len(events)
         return state, [said]
 

@@ -26,12 +26,12 @@ UNREADABLE: Final[Any] = ()
 """The headers of a message of which they cannot be read. The client never gives an empty tuple."""
 
 
-def member(settings: Settings, service: str, patterns: Sequence[str], gather: int = 0) -> Consumer:
+def member(settings: Settings, service: str, patterns: Sequence[str]) -> Consumer:
     """A member of the service's group: `tidemill-<service>`, or what the settings give as `group.id` before the service's name.
 
     Static membership: a worker killed and started again goes on at once instead of after the dead one's session. The range
-    assignor gives one member the same partition number of every input of a stream. `gather`: milliseconds that the broker may keep
-    records back so that more come at once. It is to subscribe to `patterns`. Raises Transient where the broker is away.
+    assignor gives one member the same partition number of every input of a stream. It is to subscribe to `patterns`. Raises Transient where
+    the broker is away.
 
     The broker gives a static member that is back what it had, whatever it now asks for. So one that finds other topics than its former
     life did comes under another name, and waits for the end of the dead one's session.
@@ -40,7 +40,6 @@ def member(settings: Settings, service: str, patterns: Sequence[str], gather: in
     return Consumer(
         {
             **_reading(settings, service),
-            **({"fetch.wait.max.ms": gather, "fetch.min.bytes": 65_536} if gather else {}),
             "group.instance.id": f"{service}-{socket.gethostname()}-{place}",
             "partition.assignment.strategy": "range",
             "session.timeout.ms": 10_000,
@@ -106,15 +105,28 @@ def browser(settings: Settings, name: str = "browser") -> Consumer:
     return reader(settings.model_copy(update={"librdkafka": {**quick, **settings.librdkafka}}), name)
 
 
-def take(consumer: Consumer, limit: int, wait: float) -> list[Message]:
+def take(consumer: Consumer, limit: int, wait: float, begin: float = 0.0) -> list[Message]:
     """Up to `limit` messages: what is there now, after waiting at most `wait` seconds for the first.
 
-    `consume(n)` alone waits until n have come or the time is over, which would cost a trickle its latency.
+    What is taken before `begin` (`time.monotonic`) waits until then for more. `consume(n)` alone waits until n have come or the time is over,
+    which would cost a trickle its latency.
     """
     first = consumer.poll(wait)
     if first is None:
         return []
-    return [first, *consumer.consume(limit - 1, 0)]
+    return [first, *consumer.consume(limit - 1, max(0.0, begin - time.monotonic()))]
+
+
+def grouped(messages: list[Message]) -> Iterator[tuple[tuple[str, int], list[Message]]]:
+    """The messages by (topic, partition), each in order."""
+    topics: list[Any] = list(map(Message.topic, messages))
+    partitions: list[Any] = list(map(Message.partition, messages))
+    if len(set(topics)) == len(set(partitions)) == 1:  # most batches; pairs of both would cost twice the time
+        yield (topics[0], partitions[0]), messages
+        return
+    places = list(zip(topics, partitions, strict=True))
+    for place in dict.fromkeys(places):
+        yield place, [message for message, at in zip(messages, places, strict=True) if at == place]
 
 
 def read_to_end(settings: Settings, topic: str) -> Iterator[list[Message]]:

@@ -6,12 +6,15 @@ suppresses, sends, snapshots. The size of a batch may change no bit of what come
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from tidemill.events import wire
+from tidemill.events.blobs import Blobs
 
 I8 = npt.NDArray[np.int64]
 Headers = list[tuple[str, bytes]]
@@ -70,17 +73,26 @@ class Batch:
     offsets: I8
     times: I8
     """When the broker appended each record, ms since the epoch."""
-    keys: list[bytes | None]
-    values: list[bytes]
-    headers: list[Headers | None]
-    """Every record's headers; None for most records behind the log."""
+    keys: Blobs
+    values: Blobs
+    headers: dict[int, Headers]
+    """By index, all headers of those records that have any besides the log's own; most have none."""
     seqs: I8
     """Each record's sequence number in this partition, dense."""
     log: npt.NDArray[np.void] | None = None
     """LOG_HEADER rows when the input is a log. Barriers are among the records: a fold has no use for them."""
 
+    _schema_ids: I8 | None = field(default=None, init=False, repr=False)
+
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def schema_ids(self) -> I8:
+        """The id in each value's prefix, -1 where there is none."""
+        if self._schema_ids is None:
+            self._schema_ids = wire.schema_ids(self.values)
+        return self._schema_ids
 
 
 @dataclass(slots=True)
@@ -91,10 +103,10 @@ class Rows:
     """The logical name, a key of `Fold.outputs`."""
     seq: int
     """The first row's sequence number; the others follow densely, over all batches."""
-    keys: Sequence[bytes | None]
-    values: Sequence[bytes]
-    headers: Sequence[Headers] | None = None
-    """Where the rows have headers of their own; the loop adds `traceparent` to those that are traced."""
+    keys: Blobs
+    values: Blobs
+    heads: Blobs | None = None
+    """Where the rows have headers of their own, see `bus.heads`; the loop adds `traceparent` to those that are traced."""
     cause: I8 | None = None
     """Index in the batch of each row's cause, for spans and latency; -1 for one of an earlier batch."""
     hop: npt.NDArray[np.uint8] | None = None

@@ -1,26 +1,23 @@
-"""From messages to batches of those that count (`sequence`), and where the reader stands after them.
+"""From records to batches of those that count (`sequence`), and where the reader stands after them.
 
-No Python call per record: the getters of a message are C functions, the judging is over arrays. Only a batch in which something is
-missing, repeated or void is looked at record by record.
+All judging is over arrays. Only a batch in which something is missing, repeated or void is looked at record by record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from operator import itemgetter
-from typing import Any, Final
 
 import numpy as np
-from confluent_kafka import Message
 
-from tidemill.bus.consumer import headers_of, unreadable
-from tidemill.bus.fold import I8, Batch, Input
+from tidemill.bus import heads
+from tidemill.bus.fold import I8, Batch, Headers, Input
 from tidemill.bus.metrics import DROPPED
-from tidemill.bus.sequence import EVERY, dense, log_stamps, of_writer, prefixes
+from tidemill.bus.records import Fetched
+from tidemill.bus.sequence import EVERY, dense, of_writer
 from tidemill.bus.snapshot import fingerprint
+from tidemill.events.log_header import PREFIX
 
-_WHEN: Final = itemgetter(1)
+Newest = tuple[bytes | None, bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,55 +30,52 @@ class Place:
     """The next sequence number to take."""
     writer: int = 0
     """Whose records count: the writer of the log's last barrier."""
-    newest: str | Message = ""
-    """The record before `offset`, or its fingerprint where it was read in an earlier life."""
+    newest: str | Newest = ""
+    """Key and value of the record before `offset`, or its fingerprint where it was read in an earlier life."""
 
     @property
     def fingerprint(self) -> str:
         """Tells the record before `offset` from any other; empty where there is none."""
-        return self.newest if isinstance(self.newest, str) else fingerprint(self.newest.key(), self.newest.value())
+        return self.newest if isinstance(self.newest, str) else fingerprint(*self.newest)
 
 
-def grouped(messages: list[Message]) -> Iterator[tuple[tuple[str, int], list[Message]]]:
-    """The messages by (topic, partition), each in order."""
-    topics: list[Any] = list(map(Message.topic, messages))
-    partitions: list[Any] = list(map(Message.partition, messages))
-    if len(set(topics)) == len(set(partitions)) == 1:  # most batches; pairs of both would cost twice the time
-        yield (topics[0], partitions[0]), messages
-        return
-    places = list(zip(topics, partitions, strict=True))
-    for place in dict.fromkeys(places):
-        yield place, [message for message, at in zip(messages, places, strict=True) if at == place]
-
-
-def intake(source: Input, topic: str, partition: int, messages: list[Message], place: Place) -> tuple[Batch | None, Place]:
+def intake(source: Input, topic: str, partition: int, records: Fetched, place: Place) -> tuple[Batch | None, Place]:
     """The records that count, and where the reader stands after them. Raises Gap."""
-    offsets: I8 = np.fromiter(map(Message.offset, messages), np.int64, len(messages))
-    if offsets[0] < place.offset:  # delivered again after a change of the assignment
-        again = int(np.searchsorted(offsets, place.offset))
-        messages, offsets = messages[again:], offsets[again:]
-        if not messages:
-            return None, place
-    headers = headers_of(messages)
-    values: list[Any] = list(map(Message.value, messages))
-    for at in unreadable(headers):
-        values[at] = None  # no service of ours writes such: it counts as foreign, whatever its value
-    rows, sound = log_stamps(headers) if source.log else prefixes(values)
+    rows, sound = records.stamps() if source.log else records.values.heads(PREFIX)
+    headers, unreadable = _headers(records, own=source.log)
+    if unreadable:  # no service of ours writes such: it counts as foreign, whatever its value
+        readable = np.isin(sound, unreadable, invert=True)
+        rows, sound = rows[readable], sound[readable]
     writer, valid = of_writer(rows, place.writer) if source.log else (place.writer, EVERY)
     rows, own = rows[valid], sound[valid]
     seqs, fresh, following = dense(rows, place.seq, f"{topic}[{partition}]", source.log)
     keep = own[fresh]
-    after = replace(place, offset=int(offsets[-1]) + 1, seq=following, writer=writer, newest=messages[-1])
-    if len(keep) < len(messages):
-        _say_dropped(topic, len(messages), len(sound), len(own), len(keep))
-        headers, values = [headers[i] for i in keep], [values[i] for i in keep]
-        messages, offsets = [messages[i] for i in keep], offsets[keep]
-    if not messages:
+    newest = records.keys.get(-1), records.values.get(-1)
+    after = replace(place, offset=int(records.offsets[-1]) + 1, seq=following, writer=writer, newest=newest)
+    if len(keep) < len(records):
+        _say_dropped(topic, len(records), len(sound), len(own), len(keep))
+        records, headers = records.part(keep), _kept(headers, keep)
+    if not len(records):
         return None, after
-    times = np.fromiter(map(_WHEN, map(Message.timestamp, messages)), np.int64, len(messages))
-    keys = list(map(Message.key, messages))
     log = rows[fresh] if source.log else None
-    return Batch(source.name, topic.partition(".")[2], partition, offsets, times, keys, values, headers, seqs, log), after
+    columns = records.offsets, records.times, records.keys, records.values, headers, seqs, log
+    return Batch(source.name, topic.partition(".")[2], partition, *columns), after
+
+
+def _headers(records: Fetched, own: bool) -> tuple[dict[int, Headers], list[int]]:
+    """By index, the headers of records that have more than their `own`; and those whose headers cannot be read."""
+    found, unreadable = dict[int, Headers](), list[int]()
+    for at in np.flatnonzero(heads.counts(records.heads) > own).tolist():
+        try:
+            found[at] = heads.read(records.heads[at])
+        except UnicodeDecodeError:
+            unreadable.append(at)
+    return found, unreadable
+
+
+def _kept(headers: dict[int, Headers], keep: I8) -> dict[int, Headers]:
+    """The headers of some of the records."""
+    return {to: headers[at] for to, at in enumerate(keep.tolist()) if at in headers} if headers else headers
 
 
 def _say_dropped(topic: str, came: int, sound: int, own: int, kept: int) -> None:

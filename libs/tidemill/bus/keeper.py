@@ -10,9 +10,9 @@ from typing import Final, Generic
 from confluent_kafka import Consumer, KafkaException
 
 from tidemill.bus import metrics
+from tidemill.bus.appender import Appender
 from tidemill.bus.fold import State
 from tidemill.bus.pace import Pace
-from tidemill.bus.producer import Sender
 from tidemill.bus.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ DRAIN: Final = 4.0
 class Keeper(Generic[State]):
     """Writes the states of a loop's workers, one after the other, in a thread of its own."""
 
-    def __init__(self, consumer: Consumer, sender: Sender, pace: Pace) -> None:
+    def __init__(self, consumer: Consumer, sender: Appender, pace: Pace) -> None:
         self._consumer, self._sender, self._pace = consumer, sender, pace
         self._writer = ThreadPoolExecutor(1, "snapshot")
 

@@ -16,20 +16,22 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from tidemill import telemetry
 from tidemill.bus import metrics
+from tidemill.bus.appender import Appender
 from tidemill.bus.collector import keep, settle
-from tidemill.bus.consumer import browser, committed, good, leave, member, take
+from tidemill.bus.consumer import browser, committed, good, leave, member
+from tidemill.bus.fetcher import Fetcher
 from tidemill.bus.fold import Batch, Fold, State
 from tidemill.bus.health import Health, open_door
-from tidemill.bus.intake import grouped, intake
+from tidemill.bus.intake import intake
 from tidemill.bus.keeper import DRAIN, Keeper
 from tidemill.bus.limit import DeadShare, exit_code
 from tidemill.bus.pace import Pace
 from tidemill.bus.patience import Patience, Stopped
-from tidemill.bus.producer import gapless
+from tidemill.bus.records import Fetched, rehearse
 from tidemill.bus.running import Running, Shard, with_sidecars
 from tidemill.bus.snapshot import shelf
 from tidemill.bus.tail import Lookup
@@ -95,10 +97,12 @@ class Loop(Generic[State]):
         self._workers: dict[Shard, Worker[State]] = {}
         self.running: Final[Running[State]] = Running(threading.Event(), self._workers)
         self._patterns = [source.pattern(settings.streams) for source in fold.inputs]
-        self._consumer = member(settings, fold.name, self._patterns, pace.gather)
-        self._sender = gapless(settings, fold.name, [output.template for output in fold.outputs.values()])
+        self._consumer = member(settings, fold.name, self._patterns)
+        self._fetcher = Fetcher(settings, fold.name, pace.gather)
+        self._sender = Appender(settings, fold.name, [output.template for output in fold.outputs.values()])
         self._lookup = Lookup(browser(settings, fold.name))
         self._schemas = Registry(settings.schema_registry)
+        rehearse()
         self._keeper = Keeper[State](self._consumer, self._sender, pace)
         self._dead = DeadShare(settings.dead_share)
         self._patiently = Patience(self.running.stop, self._waiting, 0.05, 2.0, PATIENCE)
@@ -115,35 +119,41 @@ class Loop(Generic[State]):
         finally:
             self._workers.clear()
             self._consumer.close()
+            self._fetcher.close()
+            self._sender.close()
             self._lookup.close()
             self._keeper.close()
 
     def _go_round(self) -> None:
         try:
             while not self.running.stop.is_set():
+                self._belong()
                 polled = telemetry.now()
-                messages = good(take(self._consumer, self._pace.batch, self._pace.idle))
+                taken = self._fetcher.take(self._pace.batch, self._pace.idle)
                 began = telemetry.now()
-                for (topic, partition), group in grouped(messages) if messages else ():
-                    self._take(topic, partition, group, (polled, began))
+                for (topic, partition), records in taken:
+                    self._take(topic, partition, records, (polled, began))
                 self.running.answer()
                 self._chores()
         except Stopped:
             pass
 
-    def _take(self, topic: str, partition: int, messages: list[Message], moments: tuple[int, int]) -> None:
+    def _belong(self) -> None:
+        """Take part in the group, which only says whose the partitions are: they are read by the fetcher."""
+        if said := self._consumer.poll(0):
+            good([said])
+
+    def _take(self, topic: str, partition: int, records: Fetched, moments: tuple[int, int]) -> None:
         name, _, stream = topic.partition(".")
-        worker = self._workers.get((stream, partition))
-        if worker is None:  # revoked after it was polled: its next owner will read it
-            return
-        batch, place = intake(self._inputs[name], topic, partition, messages, worker.places[topic])
+        worker = self._workers[stream, partition]
+        batch, place = intake(self._inputs[name], topic, partition, records, worker.places[topic])
         if batch is not None:
             self._patiently(lambda: self._fold.prepare(worker.state, batch))
             self._step(worker, batch, topic, moments)
             self._balance(worker)
             self._settle(len(batch))
         worker.places[topic] = place
-        worker.folded += len(messages)
+        worker.folded += len(records)
 
     def _step(self, worker: Worker[State], batch: Batch, topic: str, moments: tuple[int, int]) -> None:
         trail = Trail(self._fold.name, batch, topic, *moments)
@@ -152,7 +162,7 @@ class Loop(Generic[State]):
         trail.stepped = telemetry.now()
         self._await_turn()
         for output, rows in said:
-            self._sender.send(output.topic, output.partition, rows.keys, rows.values, trail.headers(output, rows))
+            self._sender.send(output.topic, output.partition, rows.keys, rows.values, trail.heads(output, rows))
         self._sender.go()
         sent = telemetry.now()
         trail.record(sent)
@@ -162,7 +172,7 @@ class Loop(Generic[State]):
         metrics.LATENCY.labels(topic).observe(sent / 1e9 - int(batch.times[0]) / 1e3)
 
     def _await_turn(self) -> None:
-        """Wait until the broker has what the step before said; not at the end, since what this step says must not be lost."""
+        """Wait until there is room for what a step said; not at the end, since what this step says must not be lost."""
         while not self._sender.ready(CHORES) and not self.running.stop.is_set():
             self.health.beat()
 
@@ -175,8 +185,8 @@ class Loop(Generic[State]):
         """Stop reading the inputs that the fold has enough of, and go on with those that it again wants."""
         full = frozenset(self._fold.full(worker.state))
         if full != worker.paused:
-            self._consumer.pause(_places(worker, full - worker.paused))
-            self._consumer.resume(_places(worker, worker.paused - full))
+            self._fetcher.pause(_places(worker, full - worker.paused))
+            self._fetcher.pause(_places(worker, worker.paused - full), paused=False)
             worker.paused = full
 
     def _chores(self) -> None:
@@ -187,15 +197,14 @@ class Loop(Generic[State]):
         self.health.beat()
         self.health.state = "ready"
         self.health.lag = sum(map(self._lag, self._workers.values()))
-        self._sender.poll()
+        self._sender.check()
         for worker in self._workers.values():
             self._keeper.look(worker)
 
     def _lag(self, worker: Worker[State]) -> int:
         total = 0
-        for topic, place in worker.places.items():
-            ends = self._consumer.get_watermark_offsets(TopicPartition(topic, worker.partition), cached=True)
-            lag = max(0, ends[1] - place.offset) if ends else 0
+        for topic in worker.places:
+            lag = self._fetcher.lag((topic, worker.partition))
             metrics.LAG.labels(topic, str(worker.partition)).set(lag)
             total += lag
         return total
@@ -218,7 +227,8 @@ class Loop(Generic[State]):
         starts = [place for shard, topics in shards.items() for place in _starts(self._workers[shard], topics)]
         settle()
         consumer.assign(starts)
-        consumer.resume(starts)  # the client remembers a pause over a change of the assignment, a new worker does not
+        consumer.pause(starts)
+        self._fetcher.assign({(start.topic, start.partition): start.offset for start in starts})
 
     def _open(self, shard: Shard, topics: list[str]) -> Worker[State]:
         stream, partition = shard
@@ -230,12 +240,14 @@ class Loop(Generic[State]):
         return Opening(self._fold, stream, partition, topics, begins, own, self._lookup, self._schemas).open()
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._fetcher.drop((place.topic, place.partition) for place in partitions)
         for shard in {(place.topic.partition(".")[2], place.partition) for place in partitions}:
             if worker := self._workers.pop(shard, None):
                 self._keeper.rest(worker)
 
     def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         """Another has them already: nothing of them is to be written or committed."""
+        self._fetcher.drop((place.topic, place.partition) for place in partitions)
         for place in partitions:
             self._workers.pop((place.topic.partition(".")[2], place.partition), None)
 
@@ -245,8 +257,8 @@ class Loop(Generic[State]):
         logger.warning("waiting", extra={"why": why})
 
 
-def _places(worker: Worker[Any], names: frozenset[str]) -> list[TopicPartition]:
-    return [TopicPartition(topic, worker.partition) for topic in worker.places if topic.partition(".")[0] in names]
+def _places(worker: Worker[Any], names: frozenset[str]) -> list[tuple[str, int]]:
+    return [(topic, worker.partition) for topic in worker.places if topic.partition(".")[0] in names]
 
 
 def _starts(worker: Worker[Any], topics: list[str]) -> list[TopicPartition]:

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from tidemill.bus import heads
 from tidemill.bus.fold import I8, OutputTopic, Rows
 from tidemill.bus.metrics import FAILED, SUPPRESSED, WRITTEN
 from tidemill.bus.snapshot import OutputMark
 from tidemill.bus.tail import OutputAheadOfLog, Tail
+from tidemill.events.fixed import taken
 from tidemill.events.log_header import PREFIX
 
 
@@ -52,7 +54,7 @@ class Output:
         if self.tail is None or rows.seq > self.tail.seq:
             return rows
         at = self.tail.seq - rows.seq
-        if at < len(rows) and not self._agrees(self.tail, rows.keys[at], rows.values[at]):
+        if at < len(rows) and not self._agrees(self.tail, rows.keys.get(at), rows.values[at]):
             raise OutputAheadOfLog(
                 f"output ahead of its log: record {self.tail.seq} of {self.topic}[{self.partition}] is not what this fold makes of its "
                 "input: the log was replaced, or the fold's code has changed; remove what was derived, or restore the log"
@@ -65,7 +67,7 @@ class Output:
         return (key, value[: PREFIX.itemsize]) == (tail.key, tail.value[: PREFIX.itemsize])
 
     def _unsaid(self, rows: Rows) -> Rows:
-        ids = [dict(head)["ce_id"] for head in rows.headers or ()]
+        ids = [dict(heads.read(head))["ce_id"] for head in rows.heads or ()]
         self.mark = OutputMark(rows.seq + len(rows), ids[-1].decode() if ids else self.mark.newest)
         return _rows(rows, np.array([at for at, one in enumerate(ids) if one not in self.said], np.int64))
 
@@ -74,15 +76,14 @@ def _rows(rows: Rows, keep: I8) -> Rows:
     """Some of the rows."""
     if len(keep) == len(rows):
         return rows
-    places = keep.tolist()
     return replace(
         rows,
-        seq=rows.seq + (places[0] if places else len(rows)),
-        keys=[rows.keys[at] for at in places],
-        values=[rows.values[at] for at in places],
-        headers=None if rows.headers is None else [rows.headers[at] for at in places],
+        seq=rows.seq + (int(keep[0]) if len(keep) else len(rows)),
+        keys=rows.keys.chosen(keep),
+        values=rows.values.chosen(keep),
+        heads=None if rows.heads is None else rows.heads.chosen(keep),
         cause=None if rows.cause is None else rows.cause[keep],
         hop=None if rows.hop is None else rows.hop[keep],
-        about=None if rows.about is None else rows.about[keep],
-        links=None if rows.links is None else rows.links[keep],
+        about=None if rows.about is None else taken(rows.about, keep),
+        links=None if rows.links is None else taken(rows.links, keep),
     )

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 class Pace:
     """How much at once, and how often a state is written."""
 
-    batch: int = 4_000
+    batch: int = 16_000
     """Most records in a step."""
     idle: float = 0.1
     """Seconds to wait for the first record."""
     gather: int = 0
     """Milliseconds that the broker may keep records back so that more come at once: where nobody waits for an answer."""
-    snapshot_records: int = 100_000
+    snapshot_records: int = 500_000
     snapshot_seconds: float = 20.0
     """A snapshot is due after so many records, or so long after the last one if there were any."""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.bus.fold import I8
+from tidemill.events.blobs import Blobs
 from tidemill.events.log_header import BARRIER, HEADER, LOG_HEADER, PREFIX
 
 EVERY: Final = slice(None)
@@ -36,27 +37,19 @@ def _is_stamp(head: Any) -> bool:
     return bool(head) and head[0][0] == HEADER and head[0][1] is not None and len(head[0][1]) == LOG_HEADER.itemsize
 
 
-def prefixes(values: list[Any]) -> tuple[npt.NDArray[np.void], I8]:
-    """The PREFIX of each record, and the indices of the records that have one."""
-    width = PREFIX.itemsize
-    if None not in values and min(map(len, values)) >= width:
-        return np.frombuffer(b"".join([value[:width] for value in values]), PREFIX), np.arange(len(values))
-    sound = [i for i, value in enumerate(values) if value is not None and len(value) >= width]
-    return np.frombuffer(b"".join([values[i][:width] for i in sound]), PREFIX), np.array(sound, np.int64)
-
-
-def behind_log(values: list[Any], following: int, where: str) -> tuple[npt.NDArray[np.void], I8, int]:
+def behind_log(values: Blobs, following: int, where: str) -> tuple[npt.NDArray[np.void], I8, int]:
     """Of records behind the log: the PREFIX of each that counts, its index, and the number after them. Raises Gap; see `dense`."""
-    rows, sound = prefixes(values)
+    rows, sound = values.heads(PREFIX)
     _, fresh, following = dense(rows, following, where, log=False)
     return rows[fresh], sound[fresh], following
 
 
-def of_writer(rows: npt.NDArray[np.void], writer: int) -> tuple[int, npt.NDArray[np.bool_]]:
+def of_writer(rows: npt.NDArray[np.void], writer: int) -> tuple[int, Any]:
     """The writer after these records, and which of them are of the last barrier's writer before them: `writer`'s before the first."""
     barriers = np.flatnonzero(rows["kind"] == BARRIER)
     if not len(barriers):
-        return writer, rows["writer"] == np.uint64(writer)
+        valid = rows["writer"] == np.uint64(writer)
+        return writer, EVERY if valid.all() else valid
     current = np.full(len(rows), writer, np.uint64)
     for at in barriers.tolist():
         current[at:] = rows["writer"][at]

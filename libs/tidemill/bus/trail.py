@@ -1,28 +1,29 @@
 """The spans of a batch: one per traced record that comes of it, and `poll`, `process`, `send` around them.
 
 A record is traced when it bears a `traceparent`; a row when its cause is, when it is about a traced trigger, or when it is a control
-event. A batch without any costs one look at its headers.
+event. A batch without any costs nothing.
 """
 
 from __future__ import annotations
 
-import struct
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
 from tidemill import telemetry
-from tidemill.bus.fold import Batch, Headers, Rows
+from tidemill.bus import heads
+from tidemill.bus.fold import I8, Batch, Rows
 from tidemill.bus.output import Output
+from tidemill.events.blobs import Blobs
 from tidemill.events.envelope import CAUSED_BY, TRACEPARENT, time_text
-from tidemill.events.identity import hash64, sampled, span_id
+from tidemill.events.identity import hash64, sampled, span_ids
+from tidemill.events.log_header import PREFIX
 from tidemill.telemetry import Moment, Reference
-from tidemill.telemetry.references import linked, vector_of
+from tidemill.telemetry.references import linked, vectors_of
 from tidemill.telemetry.tracing import EVENT_ID, Attributes
 
-_PLACE: Final = struct.Struct("<5x8xdd")
-"""Log position and stream time of a record behind the log."""
 _LATEST: Final = 253_402_300_800e6
 """The year 10,000, which no text of a time can say."""
 
@@ -56,21 +57,19 @@ class Trail:
     """When the fold was done."""
 
     def __post_init__(self) -> None:
-        own = 1 if self.batch.log is not None else 0  # the log's own header comes first
-        bearing = [at for at, head in enumerate(self.batch.headers) if head is not None and len(head) > own]
-        found = ((at, telemetry.parse_traceparent(dict(self.batch.headers[at] or ()).get(TRACEPARENT))) for at in bearing)
+        found = ((at, telemetry.parse_traceparent(dict(head).get(TRACEPARENT))) for at, head in self.batch.headers.items())
         self.causes = {at: reference for at, reference in found if reference is not None}
 
-    def headers(self, output: Output, rows: Rows) -> list[Headers | None] | None:
-        """The rows' headers, with `traceparent` where they are traced; None where no row has any."""
+    def heads(self, output: Output, rows: Rows) -> Blobs:
+        """The rows' headers, with `traceparent` where they are traced."""
         traced = self._control(output, rows) if output.spec.tail == "scan" else self._derived(output, rows)
+        found = heads.none(len(rows)) if rows.heads is None else rows.heads
         if not traced:
-            return None if rows.headers is None else list(rows.headers)
+            return found
         self.spans.setdefault(output.topic, []).extend(traced.values())
-        headers: list[Headers | None] = [None] * len(rows) if rows.headers is None else list(rows.headers)
-        for at, span in traced.items():
-            headers[at] = [*(headers[at] or ()), (TRACEPARENT, telemetry.traceparent(span.reference).encode())]
-        return headers
+        own = [(TRACEPARENT, telemetry.traceparent(span.reference).encode()) for span in traced.values()]
+        more = heads.of([[*heads.read(found[at]), header] for at, header in zip(traced, own, strict=True)])
+        return found.replaced(np.fromiter(traced, np.int64, len(traced)), more)
 
     def record(self, sent: int) -> None:
         """Leave the spans; `sent` is when the rows were handed over, ns."""
@@ -86,10 +85,19 @@ class Trail:
     def _derived(self, output: Output, rows: Rows) -> dict[int, _Span]:
         """The spans of rows behind the log."""
         places = self._traced(rows)
+        chosen = np.array(places, np.int64)
+        causes = [self.causes.get(at) for at in rows.cause[chosen].tolist()] if rows.cause is not None else [None] * len(places)
+        vectors = vectors_of(rows.about[chosen], self.batch.partition) if rows.about is not None else [None] * len(places)
+        stamps = rows.values.chosen(chosen).heads(PREFIX)[0]
         hops = [output.spec.hops[rows.hop[at] if rows.hop is not None else 0] for at in places]
+        traces = [cause.trace if cause else vector.trace if vector else 0 for cause, vector in zip(causes, vectors, strict=True)]
+        ordinals = _ordinals(rows, chosen)
+        names = [f"{hop}.{ordinal}" if (ordinal := ordinals.get(at)) else hop for at, hop in zip(places, hops, strict=True)]
+        positions = stamps["position"].astype(np.int64).tolist()
+        ids = span_ids([(trace, name, self.batch.partition, at) for trace, name, at in zip(traces, names, positions, strict=True)])
         spans: dict[int, _Span] = {}
-        for at, hop in zip(places, hops, strict=True):
-            spans[at] = self._row_span(rows, at, hop, _ordinal(rows, at))
+        for at, hop, trace, own, cause, vector, stamp in zip(places, hops, traces, ids, causes, vectors, stamps, strict=True):
+            spans[at] = self._row_span(rows, at, hop, Reference(trace, own), cause, vector, stamp)
         return spans
 
     def _traced(self, rows: Rows) -> list[int]:
@@ -101,13 +109,10 @@ class Trail:
         found: list[int] = np.flatnonzero(traced).tolist()
         return found
 
-    def _row_span(self, rows: Rows, at: int, hop: str, ordinal: int) -> _Span:
-        position, stream_time = _PLACE.unpack_from(rows.values[at])
-        position = int(position)
-        cause = self.causes.get(int(rows.cause[at])) if rows.cause is not None else None
-        vector = vector_of(rows.about[at], self.batch.partition) if rows.about is not None else None
-        trace = cause.trace if cause else vector.trace if vector else 0
-        reference = Reference(trace, span_id(trace, hop if not ordinal else f"{hop}.{ordinal}", self.batch.partition, position))
+    def _row_span(
+        self, rows: Rows, at: int, hop: str, reference: Reference, cause: Reference | None, vector: Reference | None, stamp: np.void
+    ) -> _Span:  # fmt: skip
+        stream_time = int(stamp["stream_time"])
         links = [vector] if vector and vector not in (reference, cause) else []
         if rows.links is not None and (found := linked(rows.links[at])):
             links.append(found)
@@ -115,8 +120,8 @@ class Trail:
         attributes: Attributes = {
             "tidemill.stream": self.batch.stream,
             "tidemill.partition": self.batch.partition,
-            "tidemill.position": position,
-            "tidemill.stream_time": time_text(int(stream_time)) if 0 <= stream_time < _LATEST else None,
+            "tidemill.position": int(stamp["position"]),
+            "tidemill.stream_time": time_text(stream_time) if 0 <= stream_time < _LATEST else None,
             "tidemill.seq": rows.seq + at,
             EVENT_ID: key.decode("utf-8", "replace") if key else None,
         }
@@ -126,8 +131,8 @@ class Trail:
         """The spans of control events that the fold says: all of one cause share a trace, unless they have their own."""
         high = hash64(f"{self.batch.stream}/{self.service}".encode())
         spans = {}
-        for at, head in enumerate(rows.headers or ()):
-            said = dict(head)
+        for at, head in enumerate(rows.heads or ()):
+            said = dict(heads.read(head))
             event, cause = said["ce_id"], int(rows.cause[at]) if rows.cause is not None else -1
             trace = high << 64 | hash64(event if output.spec.own_trace else said.get(CAUSED_BY, event))
             links = [self.causes[cause]] if cause in self.causes else []
@@ -161,11 +166,13 @@ def _messaging(topic: str, partition: int, count: int) -> Attributes:
     }
 
 
-def _ordinal(rows: Rows, at: int) -> int:
-    """How many rows of the same hop the same cause has before this one."""
+def _ordinals(rows: Rows, chosen: I8) -> dict[int, int]:
+    """How many rows of the same hop and cause some rows and those beside them have before them."""
     if rows.cause is None:
-        return 0
-    same = rows.cause[:at] == rows.cause[at]
-    if rows.hop is not None:
-        same &= rows.hop[:at] == rows.hop[at]
-    return int(np.count_nonzero(same))
+        return {}
+    before, found = Counter[tuple[int, int]](), dict[int, int]()
+    for at in np.flatnonzero(np.isin(rows.cause, rows.cause[chosen])).tolist():
+        same = int(rows.cause[at]), int(rows.hop[at]) if rows.hop is not None else 0
+        found[at] = before[same]
+        before[same] += 1
+    return found

@@ -14,6 +14,7 @@ from tidemill.bus.consumer import headers_of
 from tidemill.bus.sequence import behind_log, dense, log_stamps, of_writer
 from tidemill.errors import Refused
 from tidemill.events import log, log_header, wire
+from tidemill.events.blobs import Blobs
 from tidemill.events.columnar import Decoder
 from tidemill.events.identity import hash64_many
 from tidemill.events.predictions import Prediction
@@ -100,8 +101,8 @@ def read_raw(read: Reader, topic: str, registry: Registry) -> RawTopic:
     appended, schemas, keys = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
     for batch in read(topic):
         appended.append(np.array([message.timestamp()[1] for message in batch], np.int64))
-        schemas.append(wire.schema_ids([message.value() or b"" for message in batch]))
-        keys.append(hash64_many([message.key() for message in batch]))
+        schemas.append(wire.schema_ids(_values(batch)))
+        keys.append(hash64_many(Blobs.of([message.key() for message in batch])))
     numbers = np.concatenate(schemas)
     promises = [number for number in np.unique(numbers).tolist() if _name(registry, number) == "tidemill.feed.Progressed"]
     events = np.flatnonzero(~np.isin(numbers, promises))
@@ -129,8 +130,8 @@ def read_features(read: Reader, topic: str, registry: Registry) -> dict[Kind, np
     """The rows of every kind but control records."""
     values: dict[int, list[bytes]] = {}
     for batch in _fresh(read, topic):
-        payloads = [message.value() or b"" for message in batch]
-        for number, payload in zip(wire.schema_ids(payloads).tolist(), payloads, strict=True):
+        came = _values(batch)
+        for number, payload in zip(wire.schema_ids(came).tolist(), came, strict=True):
             values.setdefault(number, []).append(payload)
     found: dict[Kind, list[bytes]] = {}
     for number, payloads in values.items():
@@ -142,7 +143,7 @@ def read_predictions(read: Reader, topic: str) -> pl.DataFrame:
     """Columns of `Prediction` (scalars only), `id` of the trigger and `appended` (ms), a row per sequence number, in order."""
     frames, decoder = [], Decoder(Prediction.SCHEMA)
     for batch in _fresh(read, topic):
-        decoded = decoder.decode([message.value() or b"" for message in batch])
+        decoded = decoder.decode(_values(batch))
         appended = pl.Series("appended", [message.timestamp()[1] for message in batch], pl.Int64)
         ids = pl.Series("id", [(message.key() or b"").decode() for message in batch], pl.String)
         frames.append(decoded.frame.drop("missing").with_columns(appended.gather(decoded.good), ids.gather(decoded.good)))
@@ -155,9 +156,13 @@ def _fresh(read: Reader, topic: str) -> Iterator[list[Message]]:
     """What is behind the log as its readers see it: a restarted writer may have repeated its last records (R1). Raises Gap."""
     following = 0
     for batch in read(topic):
-        _, places, following = behind_log([message.value() for message in batch], following, topic)
+        _, places, following = behind_log(_values(batch), following, topic)
         if len(places):
             yield [batch[at] for at in places.tolist()]
+
+
+def _values(batch: list[Message]) -> Blobs:
+    return Blobs.of([message.value() for message in batch])
 
 
 def _name(registry: Registry, number: int) -> str:

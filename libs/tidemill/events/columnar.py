@@ -1,24 +1,24 @@
 """Batches of Avro datums to columns (R19).
 
-Each datum is first walked by a compiled kernel (`walk`): only those that consume exactly their bytes go on. The good ones
-are framed as one block of an object container, which polars decodes at once. Schemas with types that polars cannot read
-(maps, records in records, unions of several types) are decoded one by one by fastavro. Both give the same frame.
+Each datum is first walked by a compiled kernel (`walk`), which keeps the fields of plain types: only those that consume exactly
+their bytes go on. A frame of all columns is made where somebody asks for it: the good ones are framed as one block of an object
+container, which polars decodes at once. Schemas with types that polars cannot read (maps, records in records, unions of several
+types) are decoded one by one by fastavro. Both give the same frame.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import fastavro
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from tidemill.events.plain import BadSchema, check_schema, plain
-from tidemill.events.walk import VERDICTS, program, walk
+from tidemill.events.blobs import Blobs
+from tidemill.events.decoded import TICKS, Decoded, fields_of
+from tidemill.events.plain import BadSchema, check_schema, name_of, plain, value_of
+from tidemill.events.walk import VERDICTS, Cells, kept, program, walk
 
 __all__ = ["MAX_BYTES", "PRIMITIVES", "BadSchema", "Decoded", "Decoder", "check_schema"]
 
@@ -39,25 +39,6 @@ PRIMITIVES: Final[dict[str, pl.DataType]] = {
     "enum": pl.String(),
 }
 """Avro's types as the columns of a frame."""
-_TICKS: Final = {
-    "timestamp-millis": lambda column: column * 1000,
-    "local-timestamp-millis": lambda column: column * 1000,
-    "timestamp-nanos": lambda column: column // 1000,
-    "local-timestamp-nanos": lambda column: column // 1000,
-}
-"""Instants to us, where they are not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """What became of a batch."""
-
-    frame: pl.DataFrame
-    """One row per good datum, columns in the schema's order; instants as Int64 us, enums as String."""
-    bad: list[tuple[int, str]]
-    """Index in the batch and reason."""
-    good: npt.NDArray[np.int64]
-    """Each row's index in the batch."""
 
 
 class Decoder:
@@ -70,39 +51,43 @@ class Decoder:
         self._max_bytes = max_bytes
         check_schema(schema)
         schema = plain(schema)
-        self._steps = program(schema)
+        self._steps, self._kept = program(schema), len(kept(schema))
         self._parsed = fastavro.parse_schema(schema, named_schemas={})
         kinds = {field["name"]: field["type"] for field in schema["fields"]}
         self._columns = {name: dtype for name, kind in kinds.items() if (dtype := _dtype(kind)) is not None}
         self._maps = {name: kinds[name] for name in self._columns if _holds_map(kinds[name])}
-        ticks = {field["name"]: field["ticks"] for field in schema["fields"] if field.get("ticks") in _TICKS}
-        self._ticks = [_TICKS[tick](pl.col(name)) for name, tick in ticks.items()]
+        ticks = {field["name"]: field["ticks"] for field in schema["fields"] if field.get("ticks") in TICKS}
+        self._ticks = [TICKS[tick](pl.col(name)) for name, tick in ticks.items()]
+        self.fields: Final = {} if one_by_one else fields_of(schema)
         in_blocks = not one_by_one and all(_block_can(kind) for kind in kinds.values())
         self._header = _header(kinds) if in_blocks else b""
-        self._enums = [_symbols(name, kind) for name, kind in kinds.items() if _value(kind)[1] == "enum"]
+        self._enums = [_symbols(name, kind) for name, kind in kinds.items() if name_of(value_of(kind)) == "enum"]
 
-    def decode(self, values: Sequence[bytes]) -> Decoded:
+    def decode(self, values: Blobs) -> Decoded:
         """The columns of framed values (the 5-byte prefix is not looked at)."""
-        payloads = [value[_FRAME:] for value in values]
-        lengths = np.fromiter(map(len, payloads), dtype=np.int64, count=len(payloads))
-        verdicts = walk(np.frombuffer(b"".join(payloads), dtype=np.uint8), np.cumsum(lengths), self._steps)
-        large = lengths > self._max_bytes
+        datums, cells = values.beyond(_FRAME), Cells.blank(self._kept, len(values))
+        verdicts = walk(datums, self._steps, cells)
+        large = datums.lengths > self._max_bytes
         good = np.flatnonzero((verdicts == 0) & ~large)
         bad = [
             (int(i), f"larger than {self._max_bytes} bytes" if large[i] else VERDICTS[verdicts[i]])
             for i in np.flatnonzero((verdicts != 0) | large)
         ]
-        datums = [payloads[i] for i in good.tolist()] if bad else payloads
-        frame = self._block(datums) if self._header and datums else self._one_by_one(datums)
-        return Decoded(frame.with_columns(self._ticks) if self._ticks else frame, bad, good)
+        if bad:
+            datums, cells = datums.chosen(good), cells.chosen(good)
+        return Decoded(bad, good, self.fields, datums.data, cells, lambda: self._frame(datums))
 
-    def _block(self, datums: list[bytes]) -> pl.DataFrame:
-        body = b"".join(datums)
-        block = b"".join((self._header, _varint(len(datums)), _varint(len(body)), body, _SYNC))
+    def _frame(self, datums: Blobs) -> pl.DataFrame:
+        frame = self._block(datums) if self._header and len(datums) else self._one_by_one(datums)
+        return frame.with_columns(self._ticks) if self._ticks else frame
+
+    def _block(self, datums: Blobs) -> pl.DataFrame:
+        body = datums.packed().data
+        block = b"".join((self._header, _varint(len(datums)), _varint(len(body)), body.data, _SYNC))
         frame = pl.read_avro(io.BytesIO(block))
         return frame.with_columns(self._enums) if self._enums else frame
 
-    def _one_by_one(self, datums: list[bytes]) -> pl.DataFrame:
+    def _one_by_one(self, datums: Blobs) -> pl.DataFrame:
         rows: list[Any] = [fastavro.schemaless_reader(io.BytesIO(datum), self._parsed, None) for datum in datums]
         columns = {name: [row[name] for row in rows] for name in self._columns}
         for name, kind in self._maps.items():
@@ -112,7 +97,8 @@ class Decoder:
 
 def _dtype(kind: Any) -> pl.DataType | None:
     """The column's type, or None where a union of several types is in it."""
-    kind, name = _value(kind)
+    kind = value_of(kind)
+    name = name_of(kind)
     if name in PRIMITIVES:
         return PRIMITIVES[name]
     if name == "record":
@@ -126,16 +112,9 @@ def _dtype(kind: Any) -> pl.DataType | None:
     return None
 
 
-def _value(kind: Any) -> tuple[Any, str]:
-    """A type without its null branch, and its name; "union" for several types, "null" for none."""
-    if isinstance(kind, list):
-        arms = [arm for arm in kind if arm != "null"]
-        return _value(arms[0]) if len(arms) == 1 else (kind, "union" if arms else "null")
-    return kind, kind["type"] if isinstance(kind, dict) else kind
-
-
 def _holds_map(kind: Any) -> bool:
-    kind, name = _value(kind)
+    kind = value_of(kind)
+    name = name_of(kind)
     if name == "record":
         return any(_holds_map(field["type"]) for field in kind["fields"])
     return name == "map" or (name == "array" and _holds_map(kind["items"]))
@@ -143,7 +122,8 @@ def _holds_map(kind: Any) -> bool:
 
 def _listed(kind: Any, value: Any) -> Any:
     """A value with its maps as lists of {key, value}, in the datum's order."""
-    kind, name = _value(kind)
+    kind = value_of(kind)
+    name = name_of(kind)
     if value is None:
         return None
     if name == "record":
@@ -159,10 +139,10 @@ def _block_can(kind: Any) -> bool:
     """Whether polars reads such a field of a block without failing on any good datum."""
     if isinstance(kind, list) and len(kind) != 2:
         return False
-    inner, name = _value(kind)
-    if name == "array":
+    inner = value_of(kind)
+    if name_of(inner) == "array":
         return not isinstance(kind, list) and inner["items"] in ("long", "double", "string", "boolean")
-    return name in PRIMITIVES
+    return name_of(inner) in PRIMITIVES
 
 
 def _block_kind(kind: Any) -> Any:
@@ -174,7 +154,7 @@ def _block_kind(kind: Any) -> Any:
 
 def _symbols(name: str, kind: Any) -> pl.Expr:
     """An enum's numbers as the symbols they stand for."""
-    symbols = _value(kind)[0]["symbols"]
+    symbols = value_of(kind)["symbols"]
     return pl.col(name).replace_strict(list(range(len(symbols))), symbols, return_dtype=pl.String)
 
 

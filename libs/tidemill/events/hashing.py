@@ -9,15 +9,17 @@ from tidemill.compiled import kernel
 
 
 @kernel
-def hash_slices(data: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """`hash64` of consecutive slices of `data` with these lengths (bytes)."""
-    out = np.empty(lengths.shape[0], np.uint64)
-    at = 0
+def hash_slices(
+    data: npt.NDArray[np.uint8], begins: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint64]:
+    """`hash64` of the slices of `data` that begin there and are so long (bytes); 0 where the length is below 0."""
+    out = np.zeros(lengths.shape[0], np.uint64)
     for i in range(lengths.shape[0]):
+        if lengths[i] < 0:
+            continue
         state = np.uint64(0xCBF29CE484222325)
-        for j in range(at, at + lengths[i]):
+        for j in range(begins[i], begins[i] + lengths[i]):
             state = (state ^ np.uint64(data[j])) * np.uint64(0x100000001B3)
-        at += lengths[i]
         state = (state ^ (state >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
         state = (state ^ (state >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
         state ^= state >> np.uint64(33)

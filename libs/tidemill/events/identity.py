@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from tidemill.events.blobs import Blobs
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -37,38 +39,27 @@ def hash64(data: bytes) -> int:
     return (state ^ (state >> 33)) or 1
 
 
-def hash64_many(items: Sequence[bytes | str | None]) -> U64:
-    """`hash64` of each item (texts as UTF-8); None gives 0. All items are of one type, or None."""
+def hash64_many(items: Blobs) -> U64:
+    """`hash64` of each item; none gives 0."""
     from tidemill.events.hashing import hash_slices  # numba takes most of a second to import: only where it is used
 
-    if None in items:
-        present = np.array([item is not None for item in items], dtype=np.bool_)
-        hashes = np.zeros(len(items), np.uint64)
-        hashes[present] = hash64_many([item for item in items if item is not None])
-        return hashes
-    data, lengths = _join(items)  # type: ignore[arg-type]
-    return hash_slices(np.frombuffer(data, dtype=np.uint8), lengths)
+    return hash_slices(items.data, items.begins, items.lengths)
 
 
 def hash64_column(column: pl.Series) -> U64:
     """`hash64` of a column's values as text (numbers: their decimal text); null gives 0."""
     import polars as pl
 
-    from tidemill.events.hashing import hash_slices
-
     text = column.cast(pl.String).fill_null("")
     data = text.str.join("").item().encode() if len(text) else b""
-    hashes = hash_slices(np.frombuffer(data, dtype=np.uint8), text.str.len_bytes().to_numpy().astype(np.int64))
-    hashes[column.is_null().to_numpy()] = 0
-    return hashes
+    items = Blobs.tight(np.frombuffer(data, np.uint8), text.str.len_bytes().to_numpy().astype(np.int64))
+    return hash64_many(items.where(column.is_not_null().to_numpy()))
 
 
 def hash64_compound(parts: Sequence[U64]) -> U64:
     """The hash of a key of several columns: of its parts' hashes, 8 little-endian bytes each, joined."""
-    from tidemill.events.hashing import hash_slices
-
     rows = np.ascontiguousarray(np.stack(parts, axis=1).astype("<u8"))
-    return hash_slices(rows.reshape(-1).view(np.uint8), np.full(len(rows), 8 * len(parts), dtype=np.int64))
+    return hash64_many(Blobs.tight(rows.reshape(-1).view(np.uint8), np.full(len(rows), 8 * len(parts), np.int64)))
 
 
 def event_id(cause: str, kind: str, subject: str, ordinal: int = 0) -> str:
@@ -83,21 +74,19 @@ def trace_id(stream: str, source: str, event: str) -> int:
 
 def span_id(trace: int, hop: str, partition: int, offset: int) -> int:
     """The 64-bit span id of a trace's hop (raw, log, vector, prediction, outcome) at a record's place in its topic."""
-    return hash64(trace.to_bytes(16, "big") + f"{hop}:{partition}:{offset}".encode())
+    return hash64(_named(trace, hop, partition, offset))
+
+
+def span_ids(spans: Sequence[tuple[int, str, int, int]]) -> list[int]:
+    """`span_id` of each (trace, hop, partition, offset)."""
+    found: list[int] = hash64_many(Blobs.of([_named(*span) for span in spans])).tolist()
+    return found
+
+
+def _named(trace: int, hop: str, partition: int, offset: int) -> bytes:
+    return trace.to_bytes(16, "big") + f"{hop}:{partition}:{offset}".encode()
 
 
 def sampled(hashes: U64, share: float) -> npt.NDArray[np.bool_]:
     """Which events (by the hash of their id) are traced when `share` (0..1) of all is."""
     return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53 < share
-
-
-def _join(items: Sequence[bytes | str]) -> tuple[bytes, npt.NDArray[np.int64]]:
-    """All bytes and each item's length in bytes, without a Python call per item."""
-    if not items or isinstance(items[0], bytes):
-        data = b"".join(items)  # type: ignore[arg-type]
-    else:
-        text = "".join(items)  # type: ignore[arg-type]
-        data = text.encode("utf-8", "surrogatepass")
-        if len(data) != len(text):
-            return _join([item.encode("utf-8", "surrogatepass") for item in items])  # type: ignore[union-attr]
-    return data, np.fromiter(map(len, items), dtype=np.int64, count=len(items))

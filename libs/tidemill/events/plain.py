@@ -74,6 +74,17 @@ def plain(schema: Schema) -> Schema:
     return _Plain().record(schema, schema.get("namespace", ""), ())
 
 
+def value_of(kind: Any) -> Any:
+    """A spelled-out type without its null branch, where one other is left."""
+    arms = [arm for arm in kind if arm != "null"] if isinstance(kind, list) else [kind]
+    return arms[0] if len(arms) == 1 else kind
+
+
+def name_of(kind: Any) -> str:
+    """Its name; "union" of several types, or of none."""
+    return "union" if isinstance(kind, list) else str(kind["type"] if isinstance(kind, dict) else kind)
+
+
 class _Plain:
     def __init__(self) -> None:
         self._named: dict[str, tuple[Schema, str]] = {}

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from tidemill.errors import Rejected
 from tidemill.events.base import Event
+from tidemill.events.blobs import Blobs
 from tidemill.events.plain import BadSchema, check_schema
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ SCHEMA_ID_HEADER = "__value_schema_id"
 """https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format"""
 _PREFIX = struct.Struct(">BI")
 _GUID = struct.Struct(">B16s")
-_UNFRAMED = b"\xff" * 5
+_HEAD = np.dtype([("magic", "u1"), ("id", ">u4")])
+"""The prefix."""
 
 
 def frame(schema_id: int, payload: bytes) -> bytes:
@@ -56,11 +58,12 @@ def schema_id(value: bytes) -> int:
     return int(_PREFIX.unpack_from(value)[1])
 
 
-def schema_ids(values: list[bytes]) -> npt.NDArray[np.int64]:
+def schema_ids(values: Blobs) -> npt.NDArray[np.int64]:
     """The id in each value's prefix; -1 where there is none."""
-    heads = b"".join([value[:5] if len(value) >= 5 else _UNFRAMED for value in values])
-    found = np.frombuffer(heads, dtype=[("magic", "u1"), ("id", ">u4")])
-    return np.where(found["magic"] == 0, found["id"].astype(np.int64), -1)
+    found, sound = values.heads(_HEAD)
+    ids = np.full(len(values), -1, np.int64)
+    ids[sound] = np.where(found["magic"] == 0, found["id"].astype(np.int64), -1)
+    return ids
 
 
 def prefixed(value: bytes, head: bytes, registry: Registry) -> bytes:

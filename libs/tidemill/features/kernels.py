@@ -1,6 +1,7 @@
 """The windowed fold, event by event, compiled (R16, R17).
 
 One table holds one view at one slide: per entity a ring of those tiles that have events, oldest first, and per tile a row of statistics.
+A ring has only so many places as the entity with the most tiles needs.
 Event after event: first a trigger reads its windows, then the event is added, so any split of a log into batches gives the same bits.
 Only + - * / sqrt and comparisons; no fast-math, so nothing is reordered or contracted.
 
@@ -15,7 +16,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.compiled import kernel, part
+from tidemill.compiled import bare_kernel, bare_part
 
 I8 = npt.NDArray[np.int64]
 F8 = npt.NDArray[np.float64]
@@ -55,6 +56,8 @@ class Layout(NamedTuple):
     """The tile length, us."""
     late: int
     """Tiles by which a trigger may be older than its entity's newest."""
+    span: int
+    """Tiles of the longest window of this slide, and of the lateness: one that is so much older than another is forgotten."""
     memory: int
     """Stream time (us) after which a silent entity is forgotten: twice the view's longest window and its lateness."""
     kinds: I8
@@ -79,9 +82,9 @@ class Rings(NamedTuple):
     entities: npt.NDArray[np.void]
     """ENTITY[room]."""
     tiles: I8
-    """[room, ring]: tile numbers, `count` of them from `first` on, ascending."""
+    """[room, places]: tile numbers, `count` of them from `first` on, ascending."""
     stats: F8
-    """[room, ring, statistics]."""
+    """[room, places, statistics]."""
     closed: F8
     """[room, features, 3]: what all tiles before `read_at` gave to each feature. Saves work; follows from the others."""
     read_at: I8
@@ -90,7 +93,7 @@ class Rings(NamedTuple):
     """[1]: how many rows are some entity's."""
 
 
-@part
+@bare_part
 def find(rings, key):  # type: ignore[no-untyped-def]
     """The slot where `key` is, or would be."""
     slots, entities = rings.slots, rings.entities
@@ -101,22 +104,22 @@ def find(rings, key):  # type: ignore[no-untyped-def]
     return at
 
 
-@part
+@bare_part
 def wrapped(at, ring):  # type: ignore[no-untyped-def]
     """`at % ring` of what is less than two rings, without a division."""
     return at - ring if at >= ring else at
 
 
-@kernel
+@bare_kernel
 def index(rings):  # type: ignore[no-untyped-def]
     """Let the slots find all rows that are used."""
     for row in range(rings.used[0]):
         rings.slots[find(rings, rings.entities[row]["key"])] = row
 
 
-@part
-def place(rings, row, tile, kinds):  # type: ignore[no-untyped-def]
-    """Where a row's ring has a tile. One that it lacks is put in order, empty; what lies a whole ring behind it goes."""
+@bare_part
+def place(rings, row, tile, span, kinds):  # type: ignore[no-untyped-def]
+    """Where a row's ring has a tile. One that it lacks is put in order, empty; what lies a whole span behind it goes. -1: it is full."""
     entity, tiles, stats = rings.entities[row], rings.tiles, rings.stats
     ring, k = tiles.shape[1], entity["count"]
     while k > 0 and tiles[row, wrapped(entity["first"] + k - 1, ring)] > tile:
@@ -124,14 +127,17 @@ def place(rings, row, tile, kinds):  # type: ignore[no-untyped-def]
     at = wrapped(entity["first"] + k - 1, ring)
     if k > 0 and tiles[row, at] == tile:
         return at
-    while k > 0 and tiles[row, entity["first"]] <= tile - ring:
+    while k > 0 and tiles[row, entity["first"]] <= tile - span:
         entity["first"] = wrapped(entity["first"] + 1, ring)
         entity["count"] -= 1
         k -= 1
+    if entity["count"] == ring:
+        return -1
     for later in range(entity["count"], k, -1):  # only a late event finds newer tiles there
         of, to = wrapped(entity["first"] + later - 1, ring), wrapped(entity["first"] + later, ring)
         tiles[row, to] = tiles[row, of]
-        stats[row, to] = stats[row, of]
+        for s in range(kinds.shape[0]):
+            stats[row, to, s] = stats[row, of, s]
     entity["count"] += 1
     at = wrapped(entity["first"] + k, ring)
     tiles[row, at] = tile
@@ -140,7 +146,7 @@ def place(rings, row, tile, kinds):  # type: ignore[no-untyped-def]
     return at
 
 
-@part
+@bare_part
 def add(cell, values, i, kinds, sources):  # type: ignore[no-untyped-def]
     """Add event `i` to a tile's statistics."""
     k = 0
@@ -168,7 +174,7 @@ def add(cell, values, i, kinds, sources):  # type: ignore[no-untyped-def]
         k += 3 if kind == MOMENTS else 1
 
 
-@part
+@bare_part
 def merge(agg, n, value, m2, stats, row, at, column, counter):  # type: ignore[no-untyped-def]
     """(n, the sum, mean or what else an aggregation keeps, M2), and a later tile."""
     more, came = stats[row, at, counter], stats[row, at, column]
@@ -186,78 +192,109 @@ def merge(agg, n, value, m2, stats, row, at, column, counter):  # type: ignore[n
     return n + more, value + came, m2
 
 
-@part
-def read(rings, row, tile, layout, i, out):  # type: ignore[no-untyped-def]
-    """Every feature at `tile` into `out[i]`: over the tiles (tile - width, tile], oldest first; NaN where nothing was there, of a count 0."""
+@bare_part
+def summed(n, value, stats, row, begin, end, column, counter):  # type: ignore[no-untyped-def]
+    """(n, sum) with what is in places begin..end of a ring behind it."""
+    at = begin
+    while n == 0.0 and at < end:
+        n, value = stats[row, at, counter], stats[row, at, column]
+        at += 1
+    while at < end:
+        more = stats[row, at, counter]
+        if more != 0.0:
+            n += more
+            value += stats[row, at, column]
+        at += 1
+    return n, value
+
+
+@bare_part
+def older(agg, stats, row, first, count, column, counter):  # type: ignore[no-untyped-def]
+    """What an aggregation keeps of `count` tiles from place `first` of a ring on, oldest first: see `merge`."""
+    ring = stats.shape[1]
+    end = min(first + count, ring)
+    rest = first + count - end
+    n, value, m2 = 0.0, 0.0, 0.0
+    if agg in (AGG_COUNT, AGG_SUM, AGG_MEAN):
+        n, value = summed(n, value, stats, row, first, end, column, counter)
+        n, value = summed(n, value, stats, row, 0, rest, column, counter)
+        return n, value, m2
+    at = first
+    for _ in range(count):
+        n, value, m2 = merge(agg, n, value, m2, stats, row, at, column, counter)
+        at = wrapped(at + 1, ring)
+    return n, value, m2
+
+
+@bare_part
+def read(rings, row, tile, layout, i, start, out):  # type: ignore[no-untyped-def]
+    """Every feature at `tile` into `out[i, start:]`: over the tiles (tile - width, tile], oldest first; NaN where nothing was there, of a count 0."""
     entity, tiles, stats, closed = rings.entities[row], rings.tiles, rings.stats, rings.closed
     ring, first, end = tiles.shape[1], entity["first"], entity["count"]
     again = rings.read_at[row] == tile
     rings.read_at[row] = tile
     while end > 0 and tiles[row, wrapped(first + end - 1, ring)] > tile:
         end -= 1
-    older = end - 1 if end > 0 and tiles[row, wrapped(first + end - 1, ring)] == tile else end
-    begin = older
+    before = end - 1 if end > 0 and tiles[row, wrapped(first + end - 1, ring)] == tile else end
+    begin = before
     for a in range(layout.aggs.shape[0]):
         agg, column, counter = layout.aggs[a], layout.columns[a], layout.counters[a]
         if again:
             n, value, m2 = closed[row, a, 0], closed[row, a, 1], closed[row, a, 2]
         else:
-            n, value, m2 = 0.0, 0.0, 0.0
             while begin > 0 and tiles[row, wrapped(first + begin - 1, ring)] > tile - layout.widths[a]:
                 begin -= 1
-            while begin < older and tiles[row, wrapped(first + begin, ring)] <= tile - layout.widths[a]:
+            while begin < before and tiles[row, wrapped(first + begin, ring)] <= tile - layout.widths[a]:
                 begin += 1
-            at = wrapped(first + begin, ring)
-            for _ in range(begin, older):
-                n, value, m2 = merge(agg, n, value, m2, stats, row, at, column, counter)
-                at = wrapped(at + 1, ring)
+            n, value, m2 = older(agg, stats, row, wrapped(first + begin, ring), before - begin, column, counter)
             closed[row, a, 0], closed[row, a, 1], closed[row, a, 2] = n, value, m2
-        if older < end:
-            n, value, m2 = merge(agg, n, value, m2, stats, row, wrapped(first + older, ring), column, counter)
+        if before < end:
+            n, value, m2 = merge(agg, n, value, m2, stats, row, wrapped(first + before, ring), column, counter)
         if n == 0.0:
-            out[i, a] = 0.0 if agg == AGG_COUNT else np.nan
+            out[i, start + a] = 0.0 if agg == AGG_COUNT else np.nan
         elif agg == AGG_MEAN:
-            out[i, a] = value / n
+            out[i, start + a] = value / n
         elif agg == AGG_STD:
-            out[i, a] = np.sqrt(m2 / (n - 1.0)) if n > 1.0 else np.nan
+            out[i, start + a] = np.sqrt(m2 / (n - 1.0)) if n > 1.0 else np.nan
         else:
-            out[i, a] = value
+            out[i, start + a] = value
 
 
-@part
-def unseen(layout, i, out):  # type: ignore[no-untyped-def]
-    """Every feature of an entity without events into `out[i]`, which is NaN: a count is 0."""
+@bare_part
+def unseen(layout, i, start, out):  # type: ignore[no-untyped-def]
+    """Every feature of an entity without events into `out[i, start:]`, which is NaN: a count is 0."""
     for a in range(layout.aggs.shape[0]):
         if layout.aggs[a] == AGG_COUNT:
-            out[i, a] = 0.0
+            out[i, start + a] = 0.0
 
 
-@kernel
-def fold(begin, key, time, stream, reads, adds, values, layout, rings, out, late):  # type: ignore[no-untyped-def]
-    """Fold events `begin`.. of one table; returns the first event that was not folded, because the table has no row left for it.
+@bare_kernel
+def fold(begin, key, time, stream, reads, adds, values, layout, rings, start, out, late):  # type: ignore[no-untyped-def]
+    """Fold records `begin`.. of one table; returns the first that was not folded, because the table has no row left for it, or its row no
+    place, and whether it is the latter. It may have been read, and is again.
 
-    Per event: `key` u64 (0: none), `time` and `stream` (event and stream time, us), `reads`/`adds`, `values[n, v]` (NaN: null).
-    `out[n, a]` (NaN so far) and `late[n]` get what a trigger reads. An entity that has been silent for `memory` counts as never seen, whether its
-    row has been given away or not.
+    Per record: `key` u64 (0: none), `time` and `stream` (event and stream time, us), `reads` (the row of `out[r, start + a]` (NaN so far)
+    and `late[r]` that gets what it reads, -1: none), `adds` (whether it is added), `values[n, v]` (NaN: null). An entity that has been silent
+    for `memory` counts as never seen, whether its row has been given away or not.
     """
-    entities, used, ring = rings.entities, rings.used, rings.tiles.shape[1]
+    entities, used = rings.entities, rings.used
     for i in range(begin, key.shape[0]):
         if key[i] == np.uint64(0):
             continue
         at = find(rings, key[i])
         row, tile = rings.slots[at], time[i] // layout.slide
         known = row >= 0 and stream[i] < entities[row]["until"] + layout.memory
-        if reads[i] and not known:
-            unseen(layout, i, out)
-        elif reads[i] and tile < entities[row]["newest"] - layout.late:
-            late[i] = True
-        elif reads[i]:
-            read(rings, row, tile, layout, i, out)
+        if reads[i] >= 0 and not known:
+            unseen(layout, reads[i], start, out)
+        elif reads[i] >= 0 and tile < entities[row]["newest"] - layout.late:
+            late[reads[i]] = True
+        elif reads[i] >= 0:
+            read(rings, row, tile, layout, reads[i], start, out)
         if not adds[i]:
             continue
         if row < 0:
             if used[0] == entities.shape[0]:
-                return i
+                return i, False
             row = used[0]
             used[0] += 1
             rings.slots[at] = row
@@ -267,9 +304,12 @@ def fold(begin, key, time, stream, reads, adds, values, layout, rings, out, late
             entity["newest"], entity["count"], entity["until"] = tile, 0, time[i]
             rings.read_at[row] = NEVER
         entity["until"] = max(entity["until"], time[i], stream[i])
-        if tile > entity["newest"] - ring:
+        if tile > entity["newest"] - layout.span:
             entity["newest"] = max(entity["newest"], tile)
             if tile < rings.read_at[row]:
                 rings.read_at[row] = NEVER  # a tile that was closed is not
-            add(rings.stats[row, place(rings, row, tile, layout.kinds)], values, i, layout.kinds, layout.sources)
-    return key.shape[0]
+            at = place(rings, row, tile, layout.span, layout.kinds)
+            if at < 0:
+                return i, True
+            add(rings.stats[row, at], values, i, layout.kinds, layout.sources)
+    return key.shape[0], False

@@ -14,12 +14,12 @@ after their event time, stand in a heap as well.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.compiled import kernel, part
+from tidemill.compiled import bare_kernel, bare_part
 from tidemill.features.plan import LabelPlan
 
 TRIGGER: Final = 1
@@ -33,19 +33,23 @@ SOURCE_ENDED: Final = 2
 NULL_LABEL: Final = 3
 """What became of a trigger. The last three are `features.UnlabelledReason` in its order, plus one."""
 
-EVENTS: Final = np.dtype(
-    [
-        ("kind", "i8"),
-        ("key", "u8"),
-        ("time", "i8"),
-        ("known", "i8"),
-        ("stream", "i8"),
-        ("position", "i8"),
-        ("id_hash", "u8"),
-        ("label", "f8"),
-    ]
-)
-"""A record as the join sees it; times in us, `label` NaN where null or none."""
+
+class Records(NamedTuple):
+    """n records as the join sees them, a column each."""
+
+    kind: npt.NDArray[np.int64]
+    """TRIGGER, LABEL, ENDED or 0."""
+    key: npt.NDArray[np.uint64]
+    """What a trigger and its label have in common; 0 where there is none."""
+    time: npt.NDArray[np.int64]
+    """Event time, us."""
+    stream: npt.NDArray[np.int64]
+    """Stream time, us."""
+    position: npt.NDArray[np.int64]
+    id_hash: npt.NDArray[np.uint64]
+    label: npt.NDArray[np.float64]
+    """NaN where null or none."""
+
 
 _LINKED: Final = 3
 """An entry that has ended where its chain could not let go of it."""
@@ -65,7 +69,7 @@ _NEVER: Final = np.iinfo(np.int64).min
 _ALWAYS: Final = np.iinfo(np.int64).max
 
 
-@part
+@bare_part
 def _slot(keys, heads, key):  # type: ignore[no-untyped-def]
     mask = np.uint64(keys.shape[0] - 1)
     at = key & mask
@@ -74,7 +78,7 @@ def _slot(keys, heads, key):  # type: ignore[no-untyped-def]
     return np.int64(at)
 
 
-@part
+@bare_part
 def _remove(keys, heads, tails, at):  # type: ignore[no-untyped-def]
     """Empty a slot and move back what linear probing had pushed on (Knuth, TAOCP 3, 6.4, algorithm R)."""
     mask = keys.shape[0] - 1
@@ -89,15 +93,21 @@ def _remove(keys, heads, tails, at):  # type: ignore[no-untyped-def]
     heads[hole] = -1
 
 
-@part
-def _emit(out, made, cause, what, entry, label):  # type: ignore[no-untyped-def]
+@bare_part
+def _emit(out, made, cause, what, position, time, id_hash, label):  # type: ignore[no-untyped-def]
     row = out[made]
-    row["cause"], row["what"], row["position"], row["time"] = cause, what, entry["position"], entry["time"]
-    row["id_hash"], row["label"] = entry["id_hash"], label
+    row["cause"], row["what"], row["position"], row["time"] = cause, what, position, time
+    row["id_hash"], row["label"] = id_hash, label
     return made + 1
 
 
-@part
+@bare_part
+def _end(out, made, cause, what, entry, label):  # type: ignore[no-untyped-def]
+    """What became of a trigger that waited."""
+    return _emit(out, made, cause, what, entry["position"], entry["time"], entry["id_hash"], label)
+
+
+@bare_part
 def _link(ring, keys, heads, tails, number):  # type: ignore[no-untyped-def]
     """Put an entry at the end of its key's chain."""
     key = ring[number & (ring.shape[0] - 1)]["key"]
@@ -109,7 +119,7 @@ def _link(ring, keys, heads, tails, number):  # type: ignore[no-untyped-def]
     tails[at] = number
 
 
-@part
+@bare_part
 def _queue(late, bounds, time, number):  # type: ignore[no-untyped-def]
     """Take down when a new entry's turn to expire comes: after all others, or else by the heap."""
     if time >= bounds[3]:
@@ -123,12 +133,12 @@ def _queue(late, bounds, time, number):  # type: ignore[no-untyped-def]
     bounds[2] += 1
 
 
-@part
+@bare_part
 def _sooner(time, number, other_time, other_number):  # type: ignore[no-untyped-def]
     return time < other_time or (time == other_time and number < other_number)
 
 
-@part
+@bare_part
 def _unqueue(late, bounds):  # type: ignore[no-untyped-def]
     """Let go of the heap's first: its last one sinks from there to its place."""
     bounds[2] -= 1
@@ -144,18 +154,18 @@ def _unqueue(late, bounds):  # type: ignore[no-untyped-def]
     late[at, 0], late[at, 1] = time, number
 
 
-@part
-def _push(ring, bounds, late, keys, heads, tails, event, key, time):  # type: ignore[no-untyped-def]
+@bare_part
+def _push(ring, bounds, late, keys, heads, tails, records, i, key, time):  # type: ignore[no-untyped-def]
     number = bounds[1]
     entry = ring[number & (ring.shape[0] - 1)]
-    entry["key"], entry["time"], entry["position"] = key, time, event["position"]
-    entry["id_hash"], entry["label"], entry["next"], entry["state"] = event["id_hash"], event["label"], -1, event["kind"]
+    entry["key"], entry["time"], entry["position"], entry["next"] = key, time, records.position[i], -1
+    entry["id_hash"], entry["label"], entry["state"] = records.id_hash[i], records.label[i], records.kind[i]
     _link(ring, keys, heads, tails, number)
     _queue(late, bounds, time, number)
     bounds[1] = number + 1
 
 
-@kernel
+@bare_kernel
 def _chain(ring, bounds, late, keys, heads, tails):  # type: ignore[no-untyped-def]
     """Make the chains, the table of them, and the heap, of all entries that wait."""
     for number in range(bounds[0], bounds[1]):
@@ -168,7 +178,7 @@ def _chain(ring, bounds, late, keys, heads, tails):  # type: ignore[no-untyped-d
             _queue(late, bounds, entry["time"], number)
 
 
-@part
+@bare_part
 def _pop(ring, bounds, keys, heads, tails):  # type: ignore[no-untyped-def]
     """Let go of the oldest entry; one that its chain still has is the first there."""
     entry = ring[bounds[0] & (ring.shape[0] - 1)]
@@ -182,16 +192,15 @@ def _pop(ring, bounds, keys, heads, tails):  # type: ignore[no-untyped-def]
     bounds[0] += 1
 
 
-@kernel
-def join(begin, events, within, ring, bounds, late, keys, heads, tails, out, made):  # type: ignore[no-untyped-def]
-    """Fold events `begin`..; returns (next event, rows made). Stops early where the ring, the heap or `out` wants more room."""
-    for i in range(begin, events.shape[0]):
-        event = events[i]
-        waiting = bounds[1] - bounds[0]
+@bare_kernel
+def join(begin, records, within, ring, bounds, late, keys, heads, tails, out, made):  # type: ignore[no-untyped-def]
+    """Fold records `begin`..; returns (next record, rows made). Stops early where the ring, the heap or `out` wants more room."""
+    for i in range(begin, records.kind.shape[0]):
+        kind, waiting = records.kind[i], bounds[1] - bounds[0]
         if waiting + 1 >= ring.shape[0] or made + waiting + 1 >= out.shape[0] or bounds[2] >= late.shape[0]:
             return i, made
-        what = SOURCE_ENDED if event["kind"] == ENDED else EXPIRED
-        due = _ALWAYS if event["kind"] == ENDED else event["stream"] - within
+        what = SOURCE_ENDED if kind == ENDED else EXPIRED
+        due = _ALWAYS if kind == ENDED else records.stream[i] - within
         while bounds[2] > 0 and late[0, 0] < due and bounds[0] < bounds[1]:
             made = _overtake(i, what, ring, bounds, late, keys, heads, tails, out, made)
         while bounds[0] < bounds[1]:  # as a piece of its own this loop took twice the time
@@ -199,19 +208,19 @@ def join(begin, events, within, ring, bounds, late, keys, heads, tails, out, mad
             if _waits(entry) and entry["time"] >= due:
                 break
             if entry["state"] == TRIGGER:
-                made = _emit(out, made, i, what, entry, np.nan)
+                made = _end(out, made, i, what, entry, np.nan)
             _pop(ring, bounds, keys, heads, tails)
-        if event["kind"] == TRIGGER or (event["kind"] == LABEL and event["key"] != np.uint64(0)):
-            made = _meet(i, event, within, ring, bounds, late, keys, heads, tails, out, made)
-    return events.shape[0], made
+        if kind == TRIGGER or (kind == LABEL and records.key[i] != np.uint64(0)):
+            made = _meet(i, records, within, ring, bounds, late, keys, heads, tails, out, made)
+    return records.kind.shape[0], made
 
 
-@part
+@bare_part
 def _waits(entry):  # type: ignore[no-untyped-def]
     return entry["state"] == TRIGGER or entry["state"] == LABEL
 
 
-@part
+@bare_part
 def _overtake(i, what, ring, bounds, late, keys, heads, tails, out, made):  # type: ignore[no-untyped-def]
     """Where the heap's first is due: end it, or the oldest entry if that is due before."""
     number, entry = bounds[0], ring[bounds[0] & (ring.shape[0] - 1)]
@@ -219,7 +228,7 @@ def _overtake(i, what, ring, bounds, late, keys, heads, tails, out, made):  # ty
         number, entry = late[0, 1], ring[late[0, 1] & (ring.shape[0] - 1)]
         _unqueue(late, bounds)
     if number >= bounds[0] and entry["state"] == TRIGGER:
-        made = _emit(out, made, i, what, entry, np.nan)
+        made = _end(out, made, i, what, entry, np.nan)
     if number >= bounds[0] and entry["state"] != 0:
         entry["state"] = _LINKED
     if number == bounds[0]:
@@ -227,7 +236,7 @@ def _overtake(i, what, ring, bounds, late, keys, heads, tails, out, made):  # ty
     return made
 
 
-@part
+@bare_part
 def _first(ring, heads, at):  # type: ignore[no-untyped-def]
     """The number of a chain's first entry; those before it that have ended leave the chain."""
     number = heads[at]
@@ -240,28 +249,30 @@ def _first(ring, heads, at):  # type: ignore[no-untyped-def]
     return number
 
 
-@part
-def _meet(i, event, within, ring, bounds, late, keys, heads, tails, out, made):  # type: ignore[no-untyped-def]
+@bare_part
+def _meet(i, records, within, ring, bounds, late, keys, heads, tails, out, made):  # type: ignore[no-untyped-def]
     """A trigger or a label looks for its counterpart, or waits for it."""
-    at, asks = _slot(keys, heads, event["key"]), event["kind"] == TRIGGER
+    time, label = records.time[i], records.label[i]
+    at, asks = _slot(keys, heads, records.key[i]), records.kind[i] == TRIGGER
     number, there = heads[at], 0
     if number >= 0:
         number = _first(ring, heads, at)
         there = ring[number & (ring.shape[0] - 1)]["state"]
-    if there != (LABEL if asks else TRIGGER) or (asks and ring[number & (ring.shape[0] - 1)]["time"] > event["time"] + within):
+    if there != (LABEL if asks else TRIGGER) or (asks and ring[number & (ring.shape[0] - 1)]["time"] > time + within):
         if asks or there != LABEL:  # a second label for the same key, before its trigger, tells nothing new
             # for whom a label came too late, no other comes in time
-            key = np.uint64(0) if there == LABEL else event["key"]
-            _push(ring, bounds, late, keys, heads, tails, event, key, event["time"] if asks else event["stream"])
+            key = np.uint64(0) if there == LABEL else records.key[i]
+            _push(ring, bounds, late, keys, heads, tails, records, i, key, time if asks else records.stream[i])
         return made
     if asks:
         early = ring[number & (ring.shape[0] - 1)]
-        made = _emit(out, made, i, NULL_LABEL if np.isnan(early["label"]) else OUTCOME, event, early["label"])
+        what = NULL_LABEL if np.isnan(early["label"]) else OUTCOME
+        made = _emit(out, made, i, what, records.position[i], time, records.id_hash[i], early["label"])
         early["state"] = 0
     while number >= 0 and not asks:
         entry = ring[number & (ring.shape[0] - 1)]
         if entry["state"] == TRIGGER:
-            made = _emit(out, made, i, NULL_LABEL if np.isnan(event["label"]) else OUTCOME, entry, event["label"])
+            made = _end(out, made, i, NULL_LABEL if np.isnan(label) else OUTCOME, entry, label)
         entry["state"] = 0
         number = entry["next"]
     _remove(keys, heads, tails, at)
@@ -291,18 +302,19 @@ class Join:
             np.zeros(size, np.uint64), np.full(size, -1, np.int64), np.full(size, -1, np.int64),
         )  # fmt: skip
 
-    def fold(self, events: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-        """What becomes of triggers by these records (EVENTS, in log order), in order: JOINED rows."""
-        out, made, begin = np.zeros(len(events) + self.waiting + 2, JOINED), 0, 0
+    def fold(self, records: Records) -> npt.NDArray[np.void]:
+        """What becomes of triggers by these records, in log order: JOINED rows."""
+        count = len(records.kind)
+        out, made, begin = np.zeros(count + self.waiting + 2, JOINED), 0, 0
         while True:
             begin, made = join(
-                begin, events, self.plan.within, self.ring, self.bounds, self.late, self.keys, self.heads, self.tails, out, made
+                begin, records, self.plan.within, self.ring, self.bounds, self.late, self.keys, self.heads, self.tails, out, made
             )
-            if begin == len(events):
+            if begin == count:
                 return out[:made]
             if self.waiting + 1 >= len(self.ring) or self.bounds[2] >= len(self.late):
                 self._grow()
-            more = made + self.waiting + len(events) - begin + 2
+            more = made + self.waiting + count - begin + 2
             out = np.concatenate([out[:made], np.zeros(max(more - made, 2), JOINED)])
 
     @property

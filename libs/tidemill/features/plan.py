@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import accumulate
 from operator import itemgetter
 
 import numpy as np
@@ -13,7 +14,7 @@ from tidemill.events.fixed import dtype_of
 from tidemill.events.identity import hash64
 from tidemill.features import kernels
 from tidemill.features.kernels import Layout
-from tidemill.features.vector import event_columns, vector_schema
+from tidemill.features.vector import event_columns, vector_schema, windows
 from tidemill.spec import Bundle
 from tidemill.spec.columns import Column
 from tidemill.spec.expressions import Expression
@@ -49,8 +50,6 @@ class TablePlan:
     where: Expression | None
     values: tuple[Expression, ...]
     names: tuple[str, ...]
-    ring: int
-    """Tiles of the longest window of this slide, and of the lateness."""
     layout: Layout
 
     @cached_property
@@ -66,7 +65,7 @@ class TablePlan:
             where,
             values,
             self.layout.slide,
-            self.ring,
+            self.layout.span,
             self.layout.memory,
             tuple(self.layout.kinds),
             tuple(self.layout.sources),
@@ -83,6 +82,8 @@ class TriggerPlan:
     schema_id: int
     dtype: np.dtype[np.void]
     tables: tuple[int, ...]
+    windows: I8
+    """Of the vector's last fields, its windows, each one's place among all tables' features (`Plan.starts`)."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,11 @@ class Plan:
     tables: tuple[TablePlan, ...]
     triggers: tuple[TriggerPlan, ...]
     labels: tuple[LabelPlan, ...]
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """Where each table's features begin among those of all tables, and how many those are."""
+        return tuple(accumulate((len(table.names) for table in self.tables), initial=0))
 
     @cached_property
     def columns(self) -> dict[str, dict[str, Column]]:
@@ -158,10 +164,10 @@ def _table(bundle: Bundle, name: str, view: ViewSpec, step: int) -> TablePlan:
         where=expression(view.where, known) if view.where else None,
         values=tuple(expression(text, known) for text in texts),
         names=tuple(f"{name}__{feature_name}__{format_duration(window)}" for feature_name, _, window in chosen),
-        ring=max(window for _, _, window in chosen) // step + late,
         layout=Layout(
             slide=step,
             late=late,
+            span=max(window for _, _, window in chosen) // step + late,
             memory=2 * (max(window for feature in view.features.values() for window in feature.over) + view.lateness),
             kinds=_ints([kind for kind, _ in statistics]),
             sources=_ints([value for _, value in statistics]),
@@ -198,6 +204,7 @@ def _read(feature: FeatureSpec, texts: list[str], statistics: list[tuple[int, in
 
 def _trigger(bundle: Bundle, name: str, tables: tuple[TablePlan, ...]) -> TriggerPlan:
     source, views = bundle.stream.triggers[name].source, bundle.views_of(name)
+    features = [feature for table in tables for feature in table.names]
     return TriggerPlan(
         name=name,
         source=source,
@@ -205,6 +212,7 @@ def _trigger(bundle: Bundle, name: str, tables: tuple[TablePlan, ...]) -> Trigge
         schema_id=bundle.ids.get(f"vector:{name}", 0),
         dtype=dtype_of(vector_schema(bundle, name)),
         tables=tuple(number for number, table in enumerate(tables) if table.view in views),
+        windows=_ints([features.index(field) for field in windows(bundle, name)]),
     )
 
 

@@ -18,7 +18,11 @@ def vector_schema(bundle: Bundle, trigger: str) -> dict[str, Any]:
         "name": "Vector",
         "namespace": ".".join(("tidemill", _word(stream), _word(trigger))),
         "doc": f"What was known of a {trigger} of {stream} at its position in the log. NaN is a missing value.",
-        "fields": [*_head(), *_event_fields(bundle, trigger), *_view_fields(bundle, trigger)],
+        "fields": [
+            *_head(),
+            *_event_fields(bundle, trigger),
+            *({"name": name, "type": "double"} for name in windows(bundle, trigger)),
+        ],
     }
 
 
@@ -27,6 +31,16 @@ def event_columns(bundle: Bundle, trigger: str) -> dict[str, str]:
     source = bundle.stream.triggers[trigger].source
     identity = bundle.stream.sources[source].id
     return {name: column.kind for name, column in bundle.columns(source).items() if name != identity and column.kind != "other"}
+
+
+def windows(bundle: Bundle, trigger: str) -> list[str]:
+    """The vector's last fields: every feature over every window, of all views that it reads."""
+    return [
+        f"{view}__{name}__{format_duration(window)}"
+        for view in bundle.views_of(trigger)
+        for name, feature in bundle.stream.views[view].features.items()
+        for window in feature.over
+    ]
 
 
 def _head() -> list[dict[str, Any]]:
@@ -48,15 +62,6 @@ def _head() -> list[dict[str, Any]]:
 def _event_fields(bundle: Bundle, trigger: str) -> list[dict[str, Any]]:
     kinds = event_columns(bundle, trigger)
     return [{"name": f"event__{name}", "type": "Hash" if kind == "text" else "double"} for name, kind in kinds.items()]
-
-
-def _view_fields(bundle: Bundle, trigger: str) -> list[dict[str, Any]]:
-    return [
-        {"name": f"{view}__{name}__{format_duration(window)}", "type": "double"}
-        for view in bundle.views_of(trigger)
-        for name, feature in bundle.stream.views[view].features.items()
-        for window in feature.over
-    ]
 
 
 def _word(text: str) -> str:

@@ -21,6 +21,7 @@ from sqlglot.errors import ParseError, SqlglotError
 
 from tidemill.errors import Refused
 from tidemill.spec.columns import Column, Kind, column_of
+from tidemill.spec.comparisons import COMPARISONS, Comparison, comparison_of, unsigned, value_of
 
 LONGEST: Final = 2000
 """Characters."""
@@ -53,6 +54,8 @@ class Expression:
     columns: frozenset[str]
     polars: pl.Expr
     duckdb: str
+    comparison: Comparison | None
+    """Where it is no more than that."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,13 @@ def compile(text: str, columns: Mapping[str, Any]) -> Expression:  # noqa: A001
     known = {name: kind if isinstance(kind, Column) else column_of(kind) for name, kind in columns.items()}
     compiler = _Compiler(known)
     try:
-        part = compiler.part(_parse(text))
+        tree = _parse(text)
+        part = compiler.part(tree)
     except RecursionError as error:
         raise BadExpression(*_TOO_DEEP) from error
     if not compiler.used:
         raise BadExpression("names no column: it would be the same for every row", f"known: {', '.join(known)}")
-    return Expression(text, part.kind, frozenset(compiler.used), part.polars, part.duckdb)
+    return Expression(text, part.kind, frozenset(compiler.used), part.polars, part.duckdb, comparison_of(tree))
 
 
 def _parse(text: str) -> exp.Expr:
@@ -220,28 +224,15 @@ def _in(to: _Compiler, node: exp.Expr) -> _Part:
     if node.args.get("query") or node.args.get("unnest") or node.args.get("field"):
         raise BadExpression("IN needs a list of values", _IN)
     choices = list(node.expressions)
-    if not choices or not all(isinstance(_unsigned(choice), exp.Literal | exp.Boolean) for choice in choices):
+    if not choices or not all(isinstance(unsigned(choice), exp.Literal | exp.Boolean) for choice in choices):
         raise BadExpression("IN needs a list of plain values", _IN)
     value, *parts = to.alike([node.this, *choices])
-    values = [_value(choice) for choice in choices]
+    values = [value_of(choice) for choice in choices]
     return _Part(
         "boolean",
         value.polars.is_in(pl.Series(values, dtype=_DTYPES[value.kind]).implode()),
         f"({value.duckdb} IN ({', '.join(part.duckdb for part in parts)}))",
     )
-
-
-def _value(choice: exp.Expr) -> float | str | bool:
-    """A literal's value."""
-    if isinstance(choice, exp.Neg):
-        return -float(str(choice.this.this))
-    if isinstance(choice, exp.Boolean):
-        return bool(choice.this)
-    return str(choice.this) if choice.args.get("is_string") else float(str(choice.this))
-
-
-def _unsigned(node: exp.Expr) -> exp.Expr:
-    return node.this if isinstance(node, exp.Neg) else node
 
 
 def _between(to: _Compiler, node: exp.Expr) -> _Part:
@@ -319,12 +310,7 @@ _RULES: Final[dict[type[exp.Expr], Rule]] = {
     exp.Sub: _arithmetic("-", operator.sub),
     exp.Mul: _arithmetic("*", operator.mul),
     exp.Div: _arithmetic("/", operator.truediv),
-    exp.EQ: _comparison("=", operator.eq),
-    exp.NEQ: _comparison("<>", operator.ne),
-    exp.LT: _comparison("<", operator.lt),
-    exp.LTE: _comparison("<=", operator.le),
-    exp.GT: _comparison(">", operator.gt),
-    exp.GTE: _comparison(">=", operator.ge),
+    **{kind: _comparison(sign, apply) for kind, (sign, apply) in COMPARISONS.items()},
     exp.And: _logic("AND", operator.and_),
     exp.Or: _logic("OR", operator.or_),
     exp.Is: _is_null,

@@ -6,7 +6,7 @@ its `traceparent`, and every one is traced.
 """
 
 from tidemill.telemetry.logs import setup_logs
-from tidemill.telemetry.references import Reference, link, parse_traceparent, traceparent, vector_of
+from tidemill.telemetry.references import Reference, link, parse_traceparent, traceparent
 from tidemill.telemetry.tracing import (
     ControlSpan,
     Moment,
@@ -44,5 +44,4 @@ __all__ = [
     "trace_high",
     "traceparent",
     "tracing",
-    "vector_of",
 ]

@@ -16,6 +16,7 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanContext
+from pydantic_core import to_json
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class FileExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """One line for all spans."""
-        line = json.dumps(_request(spans), separators=(",", ":")).encode() + b"\n"
+        line = to_json(_request(spans), inf_nan_mode="constants") + b"\n"
         try:
             with self._lock:
                 self._turn(len(line))

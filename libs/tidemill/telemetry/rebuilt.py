@@ -7,7 +7,7 @@ broker's append of its cause to that of its own record. The ids are those that t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from tidemill.bus.consumer import browser, own_headers
 from tidemill.bus.tail import Lookup
 from tidemill.errors import Rejected
 from tidemill.events import wire
+from tidemill.events.blobs import Blobs
 from tidemill.events.envelope import time_text
 from tidemill.events.fixed import dtype_of
 from tidemill.events.identity import span_id, trace_id
@@ -167,20 +168,20 @@ class Rebuilt:
         """What became of a trigger at later positions: one record per model."""
         topic, found = f"features.{stream}", []
         for batch in self._lookup.batches(topic, partition, self._seek(topic, partition, position)):
-            values = [message.value() or b"" for message in batch]
+            values = Blobs.of([message.value() for message in batch])
             found += [_record(batch[at]) for at in self._triggered(values, position) if _stand(values[at])[1] != position]
             if len(found) >= max(count, 1):
                 break
         return found
 
-    def _triggered(self, values: Sequence[bytes], position: int) -> list[int]:
+    def _triggered(self, values: Blobs, position: int) -> list[int]:
         """Indices of the records whose trigger stands at this position."""
-        ids, places = wire.schema_ids(list(values)), []
+        ids, places = wire.schema_ids(values), []
         for number in np.unique(ids[ids >= 0]).tolist():
             schema = self._registry.schema(number)
             if any(one["name"] == "trigger_position" for one in schema["fields"]):
                 mine = np.flatnonzero(ids == number)
-                rows = np.frombuffer(b"".join([values[at] for at in mine.tolist()]), dtype_of(schema))
+                rows = values.chosen(mine).structs(dtype_of(schema))
                 places += mine[rows["trigger_position"] == position].tolist()
         return sorted(places)
 

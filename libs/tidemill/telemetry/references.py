@@ -6,8 +6,9 @@ import re
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from tidemill.events.identity import hash64, span_id, trace_id
+from tidemill.events.identity import hash64, span_ids, trace_id
 
 VECTOR: Final = "vector"
 """The hop whose spans outcomes link to."""
@@ -59,9 +60,8 @@ def alert_of(stream: str, alert: str) -> Reference:
     return Reference(trace_id(stream, "monitoring", alert), hash64(alert.encode()))
 
 
-def vector_of(row: np.void, partition: int) -> Reference | None:
-    """The span of the vector of the trigger that a `fold.ABOUT` row names."""
-    if not row["id_hash"]:
-        return None
-    trace = int(row["trace_high"]) << 64 | int(row["id_hash"])
-    return Reference(trace, span_id(trace, VECTOR, partition, int(row["position"])))
+def vectors_of(rows: npt.NDArray[np.void], partition: int) -> list[Reference | None]:
+    """The spans of the vectors of the triggers that `fold.ABOUT` rows name."""
+    traces = [high << 64 | low for high, low in zip(rows["trace_high"].tolist(), rows["id_hash"].tolist(), strict=True)]
+    spans = span_ids([(trace, VECTOR, partition, at) for trace, at in zip(traces, rows["position"].tolist(), strict=True)])
+    return [Reference(trace, span) if trace & _LOW else None for trace, span in zip(traces, spans, strict=True)]

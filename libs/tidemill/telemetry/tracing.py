@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, Tracer, set_span_in_context
 from opentelemetry.trace.status import Status, StatusCode
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 Attributes = Mapping[str, str | int | float | bool | None]
 
+_SCOPE: Final = InstrumentationScope("tidemill")
+_LINKS: Final = 1024
+"""The most of a span, whose newest are kept: of a batch not every record's."""
 EVENT_ID: Final = "tidemill.event.id"
 _FACTS: Final = (
     "stream",
@@ -96,6 +100,7 @@ class _Ids(RandomIdGenerator):
 @dataclass
 class _Tracing:
     provider: TracerProvider
+    processor: BatchSpanProcessor
     tracer: Tracer
     ids: _Ids
     share: float
@@ -115,9 +120,10 @@ def setup(service: str, settings: Settings) -> None:
     shutdown()
     ids = _Ids()
     resource = Resource.create({"service.name": service, "service.namespace": "tidemill"})
-    provider = TracerProvider(ALWAYS_ON, resource, False, span_limits=SpanLimits(max_links=1024), id_generator=ids)
-    provider.add_span_processor(BatchSpanProcessor(_exporter(service, settings), 16_384, 1_000, 512))
-    _current = _Tracing(provider, provider.get_tracer("tidemill"), ids, settings.trace_sample)
+    provider = TracerProvider(ALWAYS_ON, resource, False, span_limits=SpanLimits(max_links=_LINKS), id_generator=ids)
+    processor = BatchSpanProcessor(_exporter(service, settings), 16_384, 1_000, 512)
+    provider.add_span_processor(processor)
+    _current = _Tracing(provider, processor, provider.get_tracer(_SCOPE.name), ids, settings.trace_sample)
 
 
 def shutdown(seconds: float = 2.0) -> None:
@@ -174,9 +180,19 @@ def record_span(
     attributes: Attributes | None = None,
     kind: str = "internal",
 ) -> Reference:
-    """One span with a given id, after it was done."""
+    """One span with a given id, after it was done.
+
+    It is given to the exporter as the tracer would give it. The tracer's own way, a span that can still be added to, takes five times as long: while a
+    log is caught up that was a seventh of the feature store's work.
+    """
     if _current is not None:
-        _begin(_current, name, reference, parent, links, attributes, kind, moment.begin).end(moment.end)
+        parent, links = _hung(reference, parent, links)
+        span = ReadableSpan(
+            name, _context(reference), _context(parent) if parent else None, _current.provider.resource, _said(attributes or {}),
+            links=[Link(_context(one)) for one in links[-_LINKS:]], kind=_KINDS[kind], start_time=moment.begin, end_time=moment.end,
+            instrumentation_scope=_SCOPE,
+        )  # fmt: skip
+        _current.processor.on_end(span)
     return reference
 
 
@@ -252,9 +268,7 @@ def _begin(
     kind: str,
     begin: int,
 ) -> Span:
-    named = [*links]
-    if parent is not None and parent.trace != reference.trace:
-        named, parent = [parent, *named], None
+    parent, named = _hung(reference, parent, links)
     around = set_span_in_context(NonRecordingSpan(_context(parent)), Context()) if parent else Context()
     current.ids.given.reference = reference
     try:
@@ -263,6 +277,13 @@ def _begin(
         )
     finally:
         current.ids.given.reference = None
+
+
+def _hung(reference: Reference, parent: Reference | None, links: Iterable[Reference]) -> tuple[Reference | None, list[Reference]]:
+    """A span's parent and links: a parent of another trace is a link."""
+    if parent is not None and parent.trace != reference.trace:
+        return None, [parent, *links]
+    return parent, [*links]
 
 
 def _context(reference: Reference) -> SpanContext:

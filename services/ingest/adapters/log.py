@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import Message
 
 from services.ingest.model import State
 from services.ingest.step import Records, restore
 from tidemill.bus import consumer as reading
+from tidemill.bus.fetcher import Fetcher
 from tidemill.bus.fold import Batch, Headers, Input
 from tidemill.bus.intake import Place, intake
 from tidemill.bus.producer import gapless
+from tidemill.bus.records import Fetched
 from tidemill.bus.snapshot import InputMark, fingerprint
 from tidemill.bus.tail import Lookup
 from tidemill.errors import Transient
@@ -101,7 +104,7 @@ class LogReader:
     """Reads one shard's log into a writer's state."""
 
     def __init__(self, settings: Settings, stream: str, shard: int) -> None:
-        self.topic, self._shard = f"log.{stream}", shard
+        self.topic, self._shard, self._settings = f"log.{stream}", shard, settings
         self._consumer = reading.reader(settings, "ingest-log")
         self._lookup = Lookup(self._consumer)
         self._ring = KeyRing.load(settings.trust_dir)
@@ -139,14 +142,20 @@ class LogReader:
     def _batches(self, place: Place, end: int) -> Iterator[Batch]:
         if place.offset >= end:
             return
-        self._consumer.assign([TopicPartition(self.topic, self._shard, place.offset)])
-        while place.offset < end:
-            taken = reading.take(self._consumer, reading.READ_AT_ONCE, reading.PATIENCE)
-            if not taken:
-                raise Transient(f"the broker has been silent for {reading.PATIENCE:.0f} s in the middle of {self.topic}")
-            messages = [message for message in reading.good(taken) if (message.offset() or 0) < end]
-            if messages:
-                batch, place = intake(LOG, self.topic, self._shard, messages, place)
-                if batch is not None:
-                    yield batch
-        self._consumer.unassign()
+        at = self.topic, self._shard
+        with closing(Fetcher(self._settings, "ingest-log")) as fetcher:
+            fetcher.assign({at: place.offset})
+            while fetcher.reached(at) < end:
+                for records in self._taken(fetcher, end):
+                    batch, place = intake(LOG, self.topic, self._shard, records, place)
+                    if batch is not None:
+                        yield batch
+
+    def _taken(self, fetcher: Fetcher, end: int) -> Iterator[Fetched]:
+        """What came, up to `end`."""
+        taken = fetcher.take(reading.READ_AT_ONCE, reading.PATIENCE)
+        if not taken:
+            raise Transient(f"the broker has been silent for {reading.PATIENCE:.0f} s in the middle of {self.topic}")
+        for _, records in taken:
+            if len(before := records.part(records.offsets < end)):
+                yield before

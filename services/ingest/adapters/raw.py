@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from services.ingest.model import Arrival, Lane
 from tidemill.bus import consumer as reading
-from tidemill.bus.intake import grouped
+from tidemill.bus.consumer import grouped
 from tidemill.bus.metrics import LAG
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class RawTopics:
         self._next: dict[Lane, int] = {}
         self._ends: dict[Lane, int] = {}
         self._paused: set[Lane] = set()
-        self._look_at = 0.0
+        self._look_at = self._next_turn = 0.0
 
     def assign(self, sources: Iterable[str], passed: Mapping[Lane, int]) -> list[Lane]:
         """Read every partition of the sources from where the log ends. Returns the lanes.
@@ -61,9 +61,10 @@ class RawTopics:
         self.consumer.assign([self._place(lane, offset) for lane, offset in self._next.items()])
         return list(places)
 
-    def take(self, limit: int, wait: float) -> list[Arrival]:
-        """What has come: at most `limit` records, after waiting at most `wait` seconds for the first."""
-        taken = reading.take(self.consumer, limit, wait)
+    def take(self, limit: int, wait: float, turn: float) -> list[Arrival]:
+        """What has come: at most `limit` records, after waiting at most `wait` seconds for the first, and `turn` seconds after what came before."""
+        taken = reading.take(self.consumer, limit, wait, self._next_turn)
+        self._next_turn = time.monotonic() + turn
         messages, now = reading.good(taken), time.time_ns() // 1000
         arrivals = (
             [self._arrival(topic, partition, part, now) for (topic, partition), part in grouped(messages)] if messages else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,6 +18,7 @@ from services.ingest.step import rules
 from services.ingest.step.plan import PROMISE, Plan, Source
 from tidemill.errors import Rejected
 from tidemill.events import wire
+from tidemill.events.blobs import Blobs
 from tidemill.events.columnar import PRIMITIVES, Decoder
 from tidemill.events.feed import Progressed
 from tidemill.events.identity import hash64_column, hash64_many
@@ -46,19 +47,22 @@ class Read:
 def unknown_ids(plan: Plan, arrival: Arrival) -> list[int]:
     """The schema ids that must be looked up (Source.learn) before `read`."""
     known = plan.sources[arrival.lane.source].readers
-    return [found for found in np.unique(_schema_ids(arrival)).tolist() if found >= 0 and found not in known]
+    return [
+        found for found in np.unique(_schema_ids(arrival, Blobs.of(arrival.values))).tolist() if found >= 0 and found not in known
+    ]
 
 
 def read(plan: Plan, arrival: Arrival) -> Read:
     """Decode and judge one lane's records; those of other shards are left out."""
     source, out, parts = plan.sources[arrival.lane.source], Read(), []
-    ids = _schema_ids(arrival)
-    ids[_sizes(arrival.values) > plan.max_bytes] = _TOO_LARGE
+    values = Blobs.of(arrival.values)
+    ids = _schema_ids(arrival, values)
+    ids[values.lengths > plan.max_bytes] = _TOO_LARGE
     for schema_id in np.unique(ids).tolist():
         index = np.flatnonzero(ids == schema_id)
         reader = source.readers.get(schema_id, f"schema {schema_id} was not looked up")
         if isinstance(reader, Decoder):
-            parts.append(_events(plan, source, reader, arrival, index, out))
+            parts.append(_events(plan, source, reader, arrival, values.chosen(index), index, out))
         elif reader == PROMISE:
             out.promises += _promises(plan, arrival, index, out)
         elif schema_id == _UNFRAMED:
@@ -72,14 +76,10 @@ def read(plan: Plan, arrival: Arrival) -> Read:
     return out
 
 
-def _schema_ids(arrival: Arrival) -> I64:
-    ids = wire.schema_ids([value or b"" for value in arrival.values])
+def _schema_ids(arrival: Arrival, values: Blobs) -> I64:
+    ids = wire.schema_ids(values)
     ids[list(arrival.unframed)] = _UNFRAMED
     return ids
-
-
-def _sizes(values: Sequence[bytes | None]) -> I64:
-    return np.array([0 if value is None else len(value) for value in values], np.int64)
 
 
 def _why(schema_id: int, reader: str, max_bytes: int) -> tuple[str, str]:
@@ -111,13 +111,13 @@ def _promises(plan: Plan, arrival: Arrival, index: Index, out: Read) -> Iterator
             yield Promise(int(arrival.offsets[i]), said.until, said.ended)
 
 
-def _events(plan: Plan, source: Source, decoder: Decoder, arrival: Arrival, index: Index, out: Read) -> RawRows:
-    decoded = decoder.decode([arrival.values[i] or b"" for i in index.tolist()])
+def _events(plan: Plan, source: Source, decoder: Decoder, arrival: Arrival, values: Blobs, index: Index, out: Read) -> RawRows:
+    decoded = decoder.decode(values)
     for i, message in decoded.bad:
         out.dead += _refused(plan, arrival, index[i : i + 1], errors.UNDECODABLE, message)
     index = index[decoded.good]
     found = rules.events(source, _completed(source, decoded.frame), arrival.times[index])
-    idents = hash64_many(found.ids) ^ np.uint64(source.salt)
+    idents = hash64_many(Blobs.of_texts(found.ids)) ^ np.uint64(source.salt)
     good = _mine(plan, found.frame)
     for fault in rules.faults(found):
         out.dead += _buried(arrival, index, np.flatnonzero(fault.failed & good), fault)
@@ -144,7 +144,7 @@ def _rows(arrival: Arrival, found: rules.Events, index: Index, idents: U64, keep
         partition=np.full(len(picks), arrival.lane.partition, np.uint16),
         offset=arrival.offsets[index[keep]],
         ident=idents[keep],
-        content=hash64_many(values),
+        content=hash64_many(Blobs.of(values)),
         ids=[found.ids[i] or "" for i in kept],
         values=values,
         origins=[arrival.origins[i] for i in picks],

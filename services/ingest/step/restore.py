@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 
 import fastavro
@@ -13,6 +12,7 @@ from services.ingest.model import ENTRY, I64, NEVER, Lane, State, Switched
 from services.ingest.step import ids as table
 from tidemill.errors import Refused
 from tidemill.events import log, log_header, wire
+from tidemill.events.blobs import Blobs
 from tidemill.events.identity import hash64, hash64_many
 from tidemill.models.rollout import check_switch
 from tidemill.spec import Bundle
@@ -23,8 +23,8 @@ def restore(
     state: State,
     headers: npt.NDArray[np.void],
     offsets: I64,
-    keys: Sequence[bytes | None],
-    values: Sequence[bytes],
+    keys: Blobs,
+    values: Blobs,
     ring: KeyRing,
 ) -> None:
     """Take consecutive valid records of the log (LOG_HEADER rows and what they head) into the state; `ring` are this process's keys."""
@@ -33,7 +33,7 @@ def restore(
     for i in [*controls, len(headers)]:
         if i > begin:
             part = slice(begin, i)
-            _events(state, headers[part], offsets[part], keys[part], values[part])
+            _events(state, headers[part], offsets[part], keys.chosen(part), values.chosen(part))
         if i < len(headers):
             _control(state, headers[i], int(offsets[i]), values[i], ring)
         begin = i + 1
@@ -42,16 +42,14 @@ def restore(
         state.writer, state.offset = int(headers["writer"][-1]), int(offsets[-1]) + 1
 
 
-def _events(
-    state: State, headers: npt.NDArray[np.void], offsets: I64, keys: Sequence[bytes | None], values: Sequence[bytes]
-) -> None:
+def _events(state: State, headers: npt.NDArray[np.void], offsets: I64, keys: Blobs, values: Blobs) -> None:
     assert state.bundle is not None  # a log's first event comes after its first spec
     order, sources = state.bundle.stream.order, state.bundle.stream.sources
     salts = np.array([hash64(name.encode()) for name in order], np.uint64)
-    idents = hash64_many(list(keys)) ^ salts[headers["source"]]
+    idents = hash64_many(keys) ^ salts[headers["source"]]
     longest = max(source.dedupe for source in sources.values())
     entries = np.empty(len(headers), ENTRY)
-    entries["key"], entries["content"] = idents, hash64_many(list(values))
+    entries["key"], entries["content"] = idents, hash64_many(values)
     entries["time"], entries["offset"] = headers["stream"], offsets
     table.recall(state.ids, entries, longest)
     state.known = max(state.known, int(headers["known"].max()))

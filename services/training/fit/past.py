@@ -16,6 +16,7 @@ from tidemill.bus.consumer import good, reader, take, watermarks
 from tidemill.bus.sequence import behind_log
 from tidemill.errors import Refused, Rejected
 from tidemill.events import features, fixed, wire
+from tidemill.events.blobs import Blobs
 from tidemill.events.log import ModelSwitched, SpecAdopted
 from tidemill.events.plain import full_name
 from tidemill.events.schema_registry import Registry
@@ -99,18 +100,18 @@ def read_partition(
 
 
 def _keep(reading: Reading, messages: list[Message], request: RunRequested, registry: Registry) -> None:
-    values: list[bytes] = list(map(Message.value, messages))  # type: ignore[arg-type]
+    values = Blobs.of(list(map(Message.value, messages)))
     where = f"features.{request.stream}[{reading.partition}]"
     heads, places, reading.following = behind_log(values, reading.following, where)
     beyond = _beyond(heads, request, reading.end)
     reading.passed = bool(beyond.any())
     inside = places[: int(np.argmax(beyond))] if reading.passed else places
-    counting = [values[place] for place in inside.tolist()]
+    counting = values.chosen(inside)
     reading.count += len(counting)
     ids = wire.schema_ids(counting)
     for number in np.unique(ids).tolist():
         into = reading.control if _name(number, registry) in _CONTROL else reading.values[number]
-        into += [counting[at] for at in np.flatnonzero(ids == number).tolist()]
+        into += counting.chosen(ids == number)
 
 
 def _beyond(heads: Rows, request: RunRequested, end: int | None) -> npt.NDArray[np.bool_]:

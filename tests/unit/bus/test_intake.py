@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from tests.calls import calls_of
-from tidemill.bus.consumer import UNREADABLE
-from tidemill.bus.fold import Input
-from tidemill.bus.intake import Place, grouped, intake
+from tests.columns import fetched
+from tidemill.bus.consumer import UNREADABLE, grouped
+from tidemill.bus.fold import Batch, Input
+from tidemill.bus.intake import Place, intake
 from tidemill.bus.sequence import Gap
 from tidemill.events.log_header import BARRIER, EVENT, HEADER, LOG_HEADER, PREFIX
 
@@ -37,6 +38,10 @@ def stamped(kind: int, seq: int, writer: int) -> list[tuple[str, bytes]]:
     return [(HEADER, np.array([(kind, 0, 0, writer, seq, 0, 0, 0)], LOG_HEADER).tobytes())]
 
 
+def taken(source: Input, messages: list[Message], place: Place) -> tuple[Batch | None, Place]:
+    return intake(source, messages[0].topic() or "", 0, fetched(messages), place)
+
+
 def log_of(*records: tuple[int, int, int]) -> list[Message]:
     """(kind, seq, writer) each, at offsets from 0 on."""
     return [message(offset, b"v%d" % offset, stamped(*record)) for offset, record in enumerate(records)]
@@ -49,27 +54,29 @@ def derived(seqs: list[int], begin: int = 0) -> list[Message]:
 
 
 def test_a_clean_log_is_taken_whole() -> None:
-    batch, place = intake(LOG, "log.s", 0, log_of((BARRIER, 0, 7), (EVENT, 1, 7), (EVENT, 2, 7)), Place())
+    batch, place = taken(LOG, log_of((BARRIER, 0, 7), (EVENT, 1, 7), (EVENT, 2, 7)), Place())
     assert batch is not None and batch.log is not None
-    assert (batch.stream, batch.input, batch.keys, batch.values) == ("s", "log", [b"k0", b"k1", b"k2"], [b"v0", b"v1", b"v2"])
+    assert (batch.stream, batch.input) == ("s", "log")
+    assert (batch.keys.tolist(), batch.values.tolist()) == ([b"k0", b"k1", b"k2"], [b"v0", b"v1", b"v2"])
+    assert batch.headers == {}
     assert (batch.offsets.tolist(), batch.times.tolist(), batch.seqs.tolist()) == ([0, 1, 2], [1000, 1001, 1002], [0, 1, 2])
     assert (place.offset, place.seq, place.writer) == (3, 3, 7)
 
 
 def test_a_dead_writers_late_records_are_void() -> None:
     records = [(BARRIER, 0, 1), (EVENT, 1, 1), (BARRIER, 2, 2), (EVENT, 2, 1), (EVENT, 3, 1), (EVENT, 3, 2)]
-    batch, place = intake(LOG, "log.s", 0, log_of(*records), Place())
+    batch, place = taken(LOG, log_of(*records), Place())
     assert batch is not None
     assert batch.offsets.tolist() == [0, 1, 2, 5]
     assert batch.seqs.tolist() == [0, 1, 2, 3]
     assert (place.offset, place.seq, place.writer) == (6, 4, 2)
-    later, after = intake(LOG, "log.s", 0, [message(6, b"v", stamped(EVENT, 4, 1))], place)
+    later, after = taken(LOG, [message(6, b"v", stamped(EVENT, 4, 1))], place)
     assert later is None
     assert (after.offset, after.seq) == (7, 4)
 
 
 def test_a_barrier_that_did_not_know_the_last_number_takes_the_next() -> None:
-    batch, place = intake(LOG, "log.s", 0, log_of((BARRIER, 0, 1), (EVENT, 1, 1), (BARRIER, 1, 2), (EVENT, 3, 2)), Place())
+    batch, place = taken(LOG, log_of((BARRIER, 0, 1), (EVENT, 1, 1), (BARRIER, 1, 2), (EVENT, 3, 2)), Place())
     assert batch is not None
     assert batch.seqs.tolist() == [0, 1, 2, 3]
     assert place.seq == 4
@@ -83,7 +90,7 @@ def test_records_that_are_none_of_ours_are_passed_over() -> None:
         message(4, b"x", [(HEADER, b"short")]),
         message(5, b"x", [(HEADER, None)]),
     ]
-    batch, place = intake(LOG, "log.s", 0, [*records, *foreign, message(6, b"v6", stamped(EVENT, 2, 1))], Place())
+    batch, place = taken(LOG, [*records, *foreign, message(6, b"v6", stamped(EVENT, 2, 1))], Place())
     assert batch is not None
     assert batch.offsets.tolist() == [0, 1, 6]
     assert place.offset == 7
@@ -92,12 +99,12 @@ def test_records_that_are_none_of_ours_are_passed_over() -> None:
 def test_what_has_headers_that_cannot_be_read_is_foreign() -> None:
     """Whatever its value: the number 1 here is of another's hand."""
     records = log_of((BARRIER, 0, 1), (EVENT, 1, 1))
-    batch, _ = intake(LOG, "log.s", 0, [records[0], message(0, b"x", UNREADABLE), records[1]], Place())
+    batch, _ = taken(LOG, [records[0], message(1, b"x", UNREADABLE), records[1]], Place())
     assert batch is not None
-    assert (batch.values, batch.headers[0]) == ([b"v0", b"v1"], stamped(BARRIER, 0, 1))
+    assert batch.values.tolist() == [b"v0", b"v1"]
     forged = message(1, derived([1])[0].value(), UNREADABLE, "features.s")
     before = foreign()
-    batch, place = intake(FEATURES, "features.s", 0, [*derived([0]), forged, *derived([1], 2)], Place())
+    batch, place = taken(FEATURES, [*derived([0]), forged, *derived([1], 2)], Place())
     assert batch is not None
     assert (batch.offsets.tolist(), place.seq, foreign() - before) == ([0, 2], 2, 1)
 
@@ -107,23 +114,29 @@ def foreign() -> float:
     return REGISTRY.get_sample_value("tidemill_records_dropped_total", {"topic": "features.s", "reason": "foreign"}) or 0.0
 
 
+@pytest.mark.parametrize("source", [LOG, FEATURES])
+def test_only_headers_besides_the_logs_own_are_kept(source: Input) -> None:
+    more = [("traceparent", b"00-1")]
+    if source.log:
+        more = [*stamped(EVENT, 1, 1), *more]
+        messages = [*log_of((BARRIER, 0, 1)), message(1, b"x"), message(2, b"v", more)]
+    else:
+        messages = [*derived([0]), message(1, b"x"), message(2, derived([1])[0].value(), more)]
+    batch, _ = taken(source, messages, Place())
+    assert batch is not None
+    assert batch.headers == {1: more}
+
+
 def test_a_gap_stops_the_reader() -> None:
     with pytest.raises(Gap, match=r"log\.s\[0\]: record 2 is missing, 3 came"):
-        intake(LOG, "log.s", 0, log_of((BARRIER, 0, 1), (EVENT, 1, 1), (EVENT, 3, 1)), Place())
+        taken(LOG, log_of((BARRIER, 0, 1), (EVENT, 1, 1), (EVENT, 3, 1)), Place())
     with pytest.raises(Gap, match="record 0 is missing"):
-        intake(FEATURES, "features.s", 0, derived([1]), Place())
-
-
-def test_what_was_read_already_is_passed_over() -> None:
-    batch, place = intake(FEATURES, "features.s", 0, derived([0, 1, 2, 3]), Place(offset=2, seq=2))
-    assert batch is not None
-    assert batch.seqs.tolist() == [2, 3]
-    assert intake(FEATURES, "features.s", 0, derived([0, 1]), place) == (None, place)
+        taken(FEATURES, derived([1]), Place())
 
 
 def test_what_is_too_short_to_be_derived_is_passed_over() -> None:
     messages = [*derived([0]), message(1, None, topic="features.s"), message(2, b"short", topic="features.s"), *derived([1], 3)]
-    batch, place = intake(FEATURES, "features.s", 0, messages, Place())
+    batch, place = taken(FEATURES, messages, Place())
     assert batch is not None
     assert (batch.offsets.tolist(), place.offset, place.seq) == ([0, 3], 4, 2)
 
@@ -136,12 +149,12 @@ def test_repeats_never_change_what_is_taken(data: st.DataObject) -> None:
         back = data.draw(st.integers(0, 3))
         seqs.append(max(0, top + 1 - back))
         top = max(top, seqs[-1])
-    messages, place, taken = derived(seqs), Place(), []
+    messages, place, numbers = derived(seqs), Place(), list[int]()
     while place.offset < len(messages):
         width = data.draw(st.integers(1, 7))
-        batch, place = intake(FEATURES, "features.s", 0, messages[place.offset : place.offset + width], place)
-        taken += batch.seqs.tolist() if batch else []
-    assert taken == list(range(top + 1))
+        batch, place = taken(FEATURES, messages[place.offset : place.offset + width], place)
+        numbers += batch.seqs.tolist() if batch else []
+    assert numbers == list(range(top + 1))
 
 
 def test_messages_are_grouped_in_order() -> None:
@@ -158,11 +171,8 @@ def test_no_python_call_is_made_per_record(source: Input) -> None:
         else:
             messages = derived(list(range(count)))
 
-        def work() -> None:
-            for _, group in grouped(messages):
-                intake(source, "log.s", 0, group, Place())
-
-        return calls_of(work)
+        records = fetched(messages)
+        return calls_of(lambda: intake(source, "log.s", 0, records, Place()))
 
     calls(10)
     assert calls(2_000) == calls(10)

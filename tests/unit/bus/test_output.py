@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tidemill.bus import heads
 from tidemill.bus.fold import ABOUT, OutputTopic, Rows
 from tidemill.bus.output import Output
 from tidemill.bus.snapshot import OutputMark
 from tidemill.bus.tail import OutputAheadOfLog, Tail
+from tidemill.events.blobs import Blobs
 from tidemill.events.log_header import PREFIX
 
 VALUES = [b"v%d" % number for number in range(100)]
@@ -24,7 +26,7 @@ def output(tail: int | None, value: bytes | None = None) -> Output:
 
 
 def rows(begin: int, end: int, **more: Any) -> Rows:
-    return Rows("features", begin, [None] * (end - begin), VALUES[begin:end], **more)
+    return Rows("features", begin, Blobs.of([None] * (end - begin)), Blobs.of(VALUES[begin:end]), **more)
 
 
 @given(st.one_of(st.none(), st.integers(0, 60)), st.lists(st.integers(1, 20), max_size=10))
@@ -45,12 +47,17 @@ def test_all_columns_are_cut_alike() -> None:
     about["position"] = range(4)
     fresh = output(1).fresh(
         rows(
-            0, 4, cause=np.arange(4), hop=np.arange(4, dtype=np.uint8), about=about, headers=[[("n", b"%d" % n)] for n in range(4)]
+            0,
+            4,
+            cause=np.arange(4),
+            hop=np.arange(4, dtype=np.uint8),
+            about=about,
+            heads=heads.of([[("n", b"%d" % n)] for n in range(4)]),
         )
     )
-    assert fresh.cause is not None and fresh.hop is not None and fresh.about is not None and fresh.headers is not None
+    assert fresh.cause is not None and fresh.hop is not None and fresh.about is not None and fresh.heads is not None
     assert (fresh.seq, fresh.cause.tolist(), fresh.hop.tolist(), fresh.about["position"].tolist()) == (2, [2, 3], [2, 3], [2, 3])
-    assert fresh.headers == [[("n", b"2")], [("n", b"3")]]
+    assert list(map(heads.read, fresh.heads)) == [[("n", b"2")], [("n", b"3")]]
 
 
 def test_a_tail_that_the_fold_does_not_make_stops_it() -> None:
@@ -69,10 +76,10 @@ def test_behind_a_tail_of_other_code_the_fold_goes_on_where_it_stands_for_the_sa
     def vector(position: int, code: bytes) -> bytes:
         return np.array([(b"\0\0\0\0\1", 0, position, 0)], PREFIX).tobytes() + code
 
-    said = Rows("features", 0, [b"e", b"e"], [vector(5, b"new"), vector(6, b"new")])
+    said = Rows("features", 0, Blobs.of([b"e", b"e"]), Blobs.of([vector(5, b"new"), vector(6, b"new")]))
     target = Output(OutputTopic("features.{stream}"), "features.s", 0, Tail(0, place, key, vector(place, b"old")), own=False)
     if agrees:
-        assert target.fresh(said).values == [vector(6, b"new")]
+        assert target.fresh(said).values.tolist() == [vector(6, b"new")]
     else:
         with pytest.raises(OutputAheadOfLog):
             target.fresh(said)
@@ -97,13 +104,14 @@ def shared(*said: bytes) -> Output:
 
 
 def events(begin: int, *ids: bytes) -> Rows:
-    return Rows("alerts", begin, [None] * len(ids), list(ids), [[("ce_id", one), ("ce_type", b"t")] for one in ids])
+    envelopes = heads.of([[("ce_id", one), ("ce_type", b"t")] for one in ids])
+    return Rows("alerts", begin, Blobs.of([None] * len(ids)), Blobs.of(ids), envelopes)
 
 
 def test_in_a_shared_topic_an_event_is_said_once_by_its_id() -> None:
     target = shared(b"b", b"of-another-stream")
-    assert target.fresh(events(0, b"a", b"b", b"c")).values == [b"a", b"c"]
-    assert target.fresh(events(3)).values == []
+    assert target.fresh(events(0, b"a", b"b", b"c")).values.tolist() == [b"a", b"c"]
+    assert target.fresh(events(3)).values.tolist() == []
     assert target.mark == OutputMark(3, "c")
     assert target.covers(OutputMark(2, "b"))
     assert target.covers(OutputMark(0))

@@ -14,6 +14,7 @@ from tidemill.bus.fold import Batch, Input, OutputTopic, Rows, Snapshot
 from tidemill.bus.output import Output
 from tidemill.bus.snapshot import InputMark, OutputMark, Shelf, Stored, fingerprint
 from tidemill.bus.worker import Opening, Worker
+from tidemill.events.blobs import Blobs
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Counting:
 
 def batch(count: int) -> Batch:
     places = np.arange(count)
-    return Batch("features", "s", 0, places, places, [b"k"] * count, [b"v"] * count, [None] * count, places)
+    return Batch("features", "s", 0, places, places, Blobs.of([b"k"] * count), Blobs.of([b"v"] * count), {}, places)
 
 
 @dataclass

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.calls import calls_of
+from tidemill.events.blobs import Blobs
 from tidemill.events.columnar import BadSchema, Decoded, Decoder
 from tidemill.events.plain import plain
 
@@ -26,6 +27,7 @@ FLIGHT = {
         {"name": "millis", "type": {"type": "long", "logicalType": "timestamp-millis"}},
         {"name": "tail", "type": ["null", "string"], "default": None},
         {"name": "delay", "type": ["double", "null"]},
+        {"name": "seen", "type": ["null", {"type": "long", "logicalType": "timestamp-nanos"}]},
         {"name": "number", "type": "int"},
         {"name": "cancelled", "type": "boolean"},
         {"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": ["A", "B", "C"]}},
@@ -51,7 +53,15 @@ NESTED = {
 
 
 def flight(**over: Any) -> dict[str, Any]:
-    row = {"id": "f1", "at": 1_357_000_000_000_000, "millis": 1_357_000_000_000, "tail": "N1", "delay": 1.5, "number": 7}
+    row = {
+        "id": "f1",
+        "at": 1_357_000_000_000_000,
+        "millis": 1_357_000_000_000,
+        "tail": "N1",
+        "delay": 1.5,
+        "seen": None,
+        "number": 7,
+    }
     row |= {"cancelled": False, "kind": "B", "other": None, "ratio": 0.5, "hash": b"12345678", "blob": None, "stops": []}
     return row | over
 
@@ -64,12 +74,25 @@ def encode(schema: dict[str, Any], row: dict[str, Any]) -> bytes:
 
 def both(schema: dict[str, Any], values: list[bytes]) -> Decoded:
     """What both decoders say, having seen that it is the same."""
-    block, single = Decoder(schema).decode(values), Decoder(schema, one_by_one=True).decode(values)
+    block, single = Decoder(schema).decode(Blobs.of(values)), Decoder(schema, one_by_one=True).decode(Blobs.of(values))
     assert block.bad == single.bad
     assert block.good.tolist() == single.good.tolist()
     assert block.frame.schema == single.frame.schema
     assert block.frame.equals(single.frame)
+    the_columns_are_the_frames(block, single)
     return block
+
+
+def the_columns_are_the_frames(block: Decoded, single: Decoded) -> None:
+    """What is made of the walk's cells is what is made of the frame that fastavro gives."""
+    assert not single.fields
+    for name, kept in block.fields.items():
+        assert block.series(name).equals(single.series(name), check_names=True, null_equal=True, check_dtypes=True)
+        assert block.hashes(name).tolist() == single.hashes(name).tolist()
+        if kept.kind not in ("string", "enum"):
+            assert np.array_equal(block.numbers(name), single.numbers(name), equal_nan=True)
+        if kept.ticks and not single.series(name).null_count():
+            assert block.instants(name).tolist() == single.instants(name).tolist()
 
 
 def plainly(schema: dict[str, Any], payload: bytes) -> dict[str, Any] | None:
@@ -92,6 +115,7 @@ flights = st.fixed_dictionaries(
         "millis": st.integers(-(2**52), 2**52),
         "tail": st.none() | texts,
         "delay": st.none() | doubles,
+        "seen": st.none() | longs,
         "number": st.integers(-(2**31), 2**31 - 1),
         "cancelled": st.booleans(),
         "kind": st.sampled_from("ABC"),
@@ -121,7 +145,9 @@ def test_good_rows_come_back_as_they_were(rows: list[dict[str, Any]]) -> None:
     got = both(FLIGHT, [encode(FLIGHT, row) for row in rows])
     assert got.bad == []
     assert got.frame.columns == [field["name"] for field in FLIGHT["fields"]]  # type: ignore[index]
-    assert got.frame.to_dicts() == [row | {"millis": row["millis"] * 1000} for row in rows]
+    assert got.frame.to_dicts() == [
+        row | {"millis": row["millis"] * 1000, "seen": row["seen"] and row["seen"] // 1000} for row in rows
+    ]
 
 
 @settings(deadline=None)
@@ -178,13 +204,14 @@ def test_mutilated_bytes_are_judged_as_fastavro_would_and_harm_no_neighbour(sche
         at = data.draw(st.integers(0, len(values) - 1))
         payload = data.draw(mutilated(values[at][5:]))
         mixed = [*values[:at], FRAME + payload, *values[at + 1 :]]
-        block, single = (decoder.decode(mixed) for decoder in decoders)
+        block, single = (decoder.decode(Blobs.of(mixed)) for decoder in decoders)
         assert block.bad == single.bad
         assert block.frame.equals(single.frame)
+        the_columns_are_the_frames(block, single)
         others = [i for i in range(len(values)) if i != at]
         assert set(others) <= set(block.good.tolist())
         keep = [block.good.tolist().index(i) for i in others]
-        assert block.frame[keep].equals(decoders[0].decode([values[i] for i in others]).frame)
+        assert block.frame[keep].equals(decoders[0].decode(Blobs.of([values[i] for i in others])).frame)
         judge(schema, payload, dict(block.bad).get(at))
 
     check()
@@ -194,8 +221,8 @@ def judge(schema: dict[str, Any], payload: bytes, reason: str | None) -> None:
     row = plainly(schema, payload)
     if reason is None:
         assert row is not None
-        frame = Decoder(schema).decode([FRAME + payload]).frame
-        flat = [name for name, dtype in frame.schema.items() if not dtype.is_nested() and name != "millis"]
+        frame = Decoder(schema).decode(Blobs.of([FRAME + payload])).frame
+        flat = [name for name, dtype in frame.schema.items() if not dtype.is_nested() and name not in ("millis", "seen")]
         assert all(same(frame[name][0], row[name]) for name in flat)
     elif reason not in LENIENT:
         assert row is None, reason
@@ -275,7 +302,7 @@ def test_two_halves_that_fit_together_are_two_bad_datums() -> None:
 
 def test_a_too_large_datum_is_not_decoded() -> None:
     values = [encode(FLIGHT, flight(id="x" * size)) for size in (10, 3000, 10)]
-    got = Decoder(FLIGHT, max_bytes=1000).decode(values)
+    got = Decoder(FLIGHT, max_bytes=1000).decode(Blobs.of(values))
     assert (got.bad, len(got.frame)) == ([(1, "larger than 1000 bytes")], 2)
 
 
@@ -372,7 +399,7 @@ def test_a_schema_that_multiplies_is_refused() -> None:
 
 
 def test_a_batch_is_decoded_without_a_python_call_per_event() -> None:
-    decoder, values = Decoder(FLIGHT), [encode(FLIGHT, flight())] * 1000
+    decoder, values = Decoder(FLIGHT), Blobs.of([encode(FLIGHT, flight())] * 1000)
     decoder.decode(values)  # the first one may compile the walk
     assert calls_of(lambda: decoder.decode(values)) < 200
 

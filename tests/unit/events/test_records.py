@@ -8,6 +8,7 @@ import pytest
 from tidemill.errors import Rejected
 from tidemill.events import envelope, features, governance, log, log_header, training, wire
 from tidemill.events.base import Event
+from tidemill.events.blobs import Blobs
 from tidemill.events.columnar import Decoder
 from tidemill.events.dead import Record, dead_letter
 from tidemill.events.fixed import dtype_of
@@ -91,8 +92,9 @@ def test_a_schema_made_to_exhaust_its_reader_is_refused(schema: dict[str, Any], 
 
 
 def test_schema_ids_of_a_batch() -> None:
-    assert wire.schema_ids([b"\0\0\0\1\2x", b"\0\0\0", b"", b"\1\0\0\0\1", b"\0\0\0\0\7"]).tolist() == [258, -1, -1, -1, 7]
-    assert wire.schema_ids([]).tolist() == []
+    values = [b"\0\0\0\1\2x", b"\0\0\0", b"", None, b"\1\0\0\0\1", b"\0\0\0\0\7"]
+    assert wire.schema_ids(Blobs.of(values)).tolist() == [258, -1, -1, -1, -1, 7]
+    assert wire.schema_ids(Blobs.of([])).tolist() == []
 
 
 @pytest.mark.parametrize("kind", [features.Outcome, features.Unlabelled, features.Failed])
@@ -103,9 +105,7 @@ def test_a_fixed_width_record_is_one_row_of_its_dtype(kind: type[Event]) -> None
     row["seq"], row["position"], row["id_hash"] = [1, 2, 3], [10, 20, 30], [7, 8, 2**63 + 9]
     if "reason" in dtype.names:  # type: ignore[operator]
         row["reason"] = 2
-    raw = row.tobytes()
-    values = [raw[i * dtype.itemsize : (i + 1) * dtype.itemsize] for i in range(3)]
-    frame = Decoder(kind.SCHEMA).decode(values).frame
+    frame = Decoder(kind.SCHEMA).decode(Blobs.rows(row)).frame
     assert frame["seq"].to_list() == [1.0, 2.0, 3.0]
     assert [int.from_bytes(value, "little") for value in frame["id_hash"]] == [7, 8, 2**63 + 9]
     assert frame.columns[:3] == list(log_header.PREFIX.names or ())[1:]

@@ -14,6 +14,7 @@ from services.feature_store.model import State
 from tests.unit.feature_store.brute import Event
 from tidemill.bus.fold import Batch
 from tidemill.events import fixed, log, log_header, wire
+from tidemill.events.blobs import Blobs
 from tidemill.events.features import Failed, Outcome, Unlabelled
 from tidemill.features.vector import vector_schema
 from tidemill.spec import Bundle
@@ -99,9 +100,8 @@ def batches(found: list[tuple[int, int, int, bytes | None, bytes]], sizes: Itera
         head = np.zeros(len(part), log_header.LOG_HEADER)
         head["kind"], head["source"], head["known"] = [r[0] for r in part], [r[1] for r in part], [r[2] for r in part]
         head["stream"], offsets = stream[begin:end], np.arange(begin, end)
-        yield Batch(
-            "log", "small", 0, offsets, offsets * 0, [r[3] for r in part], [r[4] for r in part], [None] * len(part), offsets, head
-        )
+        keys, values = Blobs.of([r[3] for r in part]), Blobs.of([r[4] for r in part])
+        yield Batch("log", "small", 0, offsets, offsets * 0, keys, values, {}, offsets, head)
         begin = end
 
 
@@ -118,7 +118,7 @@ def fold(
     for batch in batches(found, sizes):
         store.prepare(state, batch)
         state, rows = store.step(state, batch)
-        out += [pair for part in rows for pair in zip(part.keys, part.values, strict=True)]
+        out += [pair for part in rows for pair in zip(part.keys.tolist(), part.values, strict=True)]
         if reload:
             state = store.load("small", 0, store.dump(state))
     return out

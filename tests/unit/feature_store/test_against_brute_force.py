@@ -258,23 +258,28 @@ def test_who_waits_under_an_old_label_rule_is_answered_by_the_new_one(reload: bo
 
 def test_a_label_that_came_first_is_kept_where_only_the_trigger_is_another() -> None:
     (plan,) = plan_of(small.bundle({"v": COUNTS})).labels
-    events = np.zeros(2, labels.EVENTS)
-    events["kind"], events["key"], events["label"], events["position"] = (labels.LABEL, labels.TRIGGER), 5, 1.0, (1, 2)
     join = Join.empty(plan)
-    assert len(join.fold(events[:1])) == 0
-    (found,) = join.under(replace(plan, trigger_source="tells")).fold(events[1:])
+    assert len(join.fold(to_join([labels.LABEL], key=5, label=1.0, position=1))) == 0
+    (found,) = join.under(replace(plan, trigger_source="tells")).fold(to_join([labels.TRIGGER], key=5, position=2))
     assert (found["what"], found["position"], found["label"]) == (labels.OUTCOME, 2, 1.0)
+
+
+def to_join(kinds: list[int], **columns: Any) -> labels.Records:
+    """Records of these kinds; what is not told is 0."""
+    blank = {"kind": "i8", "key": "u8", "time": "i8", "stream": "i8", "position": "i8", "id_hash": "u8", "label": "f8"}
+    told = {"kind": kinds} | columns
+    return labels.Records(**{name: np.full(len(kinds), told.get(name, 0), dtype) for name, dtype in blank.items()})
 
 
 def test_who_became_known_late_and_has_a_label_takes_no_room() -> None:
     """Each trigger would run out of time before the one before it, and has its label at once; a join begins with room for 256."""
     (plan,) = plan_of(small.bundle({"v": COUNTS}, "2d")).labels
-    events = np.zeros(4_000, labels.EVENTS)
-    events["kind"][::2], events["kind"][1::2], events["label"] = labels.TRIGGER, labels.LABEL, 1.0
-    events["key"] = events["position"] = np.arange(len(events)) // 2 + 1
-    events["stream"], events["time"] = DAY, DAY - events["position"]
+    numbers = np.arange(4_000) // 2 + 1
+    records = to_join(
+        [labels.TRIGGER, labels.LABEL] * 2_000, key=numbers, position=numbers, stream=DAY, time=DAY - numbers, label=1.0
+    )
     join = Join.empty(plan)
-    assert join.fold(events)["position"].tolist() == list(range(1, 2_001))
+    assert join.fold(records)["position"].tolist() == list(range(1, 2_001))
     assert len(join.ring) == 256
 
 
@@ -293,6 +298,13 @@ def test_numbers_are_dense_and_positions_never_fall() -> None:
     assert numbers == sorted(set(numbers))
     assert [int(row["position"]) for row in rows] == sorted(int(row["position"]) for row in rows)
     assert len(out) == numbers[-1] + 2  # the spec's copy is the first record, the end's copy the last
+
+
+def test_a_stream_without_views_has_vectors_of_its_events_alone() -> None:
+    spec = small.bundle({})
+    log = [Event(n, "asks", f"q{n}", n, n, {"who": "a", "x": float(n), "loud": True, "id": f"q{n}"}) for n in range(1, 4)]
+    rows = small.parsed(spec, small.fold(small.records(spec, log), itertools.repeat(10)))
+    assert [(name, float(row["event__x"])) for name, row in rows] == [("vector:ask", 1.0), ("vector:ask", 2.0), ("vector:ask", 3.0)]
 
 
 def test_a_trigger_that_cannot_be_decoded_is_said_as_failed_and_harms_no_neighbour() -> None:

@@ -14,6 +14,7 @@ from services.ingest.model import Arrival, Dead, Lane, State, Switch
 from services.ingest.step import Output, Records, Shard, adopt, barrier, begin, compiled, restore, step
 from tidemill.events import feed, log, log_header, wire
 from tidemill.events.base import Event
+from tidemill.events.blobs import Blobs
 from tidemill.events.folded import FOLD_TYPES
 from tidemill.spec import Bundle, StreamSpec
 from tidemill.trust.keys import KeyRing
@@ -119,8 +120,12 @@ class Log:
 
     def follow(self, state: State, end: int, ring: KeyRing = NOBODY) -> None:
         """Take the records up to offset `end` into the state."""
-        part = slice(state.offset, end)
-        restore(state, self.rows[part], np.arange(len(self.headers))[part], self.keys[part], self.values[part], ring)
+        self.restore(state, slice(state.offset, end), ring)
+
+    def restore(self, state: State, part: slice, ring: KeyRing = NOBODY) -> None:
+        """Take some records into the state."""
+        keys, values = Blobs.of(self.keys[part]), Blobs.of(self.values[part])
+        restore(state, self.rows[part], np.arange(len(self.headers))[part], keys, values, ring)
 
     def prefix(self, count: int) -> Log:
         return Log(self.headers[:count], self.keys[:count], self.values[:count])
@@ -179,7 +184,7 @@ class Writer:
         state.passed, state.floor = state.passed | kept.passed, state.floor | kept.floor
         log_.follow(state, len(log_.headers), ring)
         log_.append([barrier(state, spec, writer=len(log_.headers) + 7)])
-        restore(state, log_.rows[-1:], np.array([len(log_.headers) - 1]), [None], log_.values[-1:], ring)
+        log_.restore(state, slice(-1, None), ring)
         if state.bundle is None:
             log_.append([adopt(state, spec)])
         self.shard: Shard = begin(state, compiled(spec, shard, spec.stream.shards), lanes)

@@ -10,6 +10,7 @@ import pytest
 from services.monitoring.drift import ENOUGH, Drift
 from tests.unit.serving import scene
 from tidemill.events import fixed
+from tidemill.events.blobs import Blobs
 from tidemill.features.vector import vector_schema
 from tidemill.models import artifact
 from tidemill.models.kinds import Kind
@@ -21,12 +22,11 @@ COUNT = 2 * ENOUGH + 1_000
 REFERENCE = Reference.from_json(scene.Store().get_tree(f"sha256:{1:064x}")[artifact.REFERENCE])
 
 
-def vectors() -> list[bytes]:
+def vectors() -> Blobs:
     rng, rows = np.random.default_rng(3), np.zeros(COUNT, fixed.dtype_of(SCHEMA))
     for name in scene.NAMES:
         rows[name] = np.where(rng.random(COUNT) < 0.2, np.nan, rng.normal(3, 12, COUNT))
-    data, width = rows.tobytes(), rows.dtype.itemsize
-    return [data[at : at + width] for at in range(0, len(data), width)]
+    return Blobs.rows(rows)
 
 
 def ids(count: int) -> np.ndarray:
@@ -38,14 +38,15 @@ def ids(count: int) -> np.ndarray:
 def test_parts_add_up_and_few_vectors_wait(size: int, reload: bool) -> None:
     found, all_of_them = Drift(), vectors()
     for begin in range(0, COUNT, size):
-        part = all_of_them[begin : begin + size]
+        part = all_of_them.chosen(slice(begin, begin + size))
         found.add(ids(len(part)), part, REFERENCE, KINDS)
         assert sum(map(len, found.waiting.values())) < ENOUGH
         if reload and begin % 1000 == 0:
-            waiting = [(number, value) for number, values in found.waiting.items() for value in values]
-            found = Drift.from_plain(json.loads(json.dumps(found.to_plain())), waiting)
+            waiting, found = found.waiting, Drift.from_plain(json.loads(json.dumps(found.to_plain())))
+            for number, values in waiting.items():
+                found.keep(np.full(len(values), number), values)
     found.count(REFERENCE, KINDS)
-    whole = np.frombuffer(b"".join(all_of_them), fixed.dtype_of(SCHEMA))
+    whole = all_of_them.structs(fixed.dtype_of(SCHEMA))
     assert found.rows == COUNT
     assert found.psi(REFERENCE) == {spread.name: spread.psi(spread.count(whole[spread.name])) for spread in REFERENCE.spreads}
     assert found.shares(REFERENCE) == {name: np.isnan(whole[name]).mean() for name in scene.NAMES}

@@ -19,6 +19,7 @@ from tests.unit.feature_store.brute import DAY, MINUTE, in_stream
 from tests.unit.feature_store.brute import Event as Record
 from tests.unit.serving import scene
 from tests.unit.serving.scene import EVENTS, SWITCHES, WINDOW, Trust, features, pairs, serve
+from tidemill.bus import heads
 from tidemill.bus.fold import Batch
 from tidemill.errors import Rejected
 from tidemill.events import log_header, wire
@@ -77,7 +78,10 @@ def watch(batches: Iterator[Batch], trust: Trust, reload: bool = False, schemas:
         fold.prepare(state, batch)
         state, rows = fold.step(state, batch)
         for part in rows:
-            facts, ids = [_decoded(value) for value in part.values], [dict(head)["ce_id"].decode() for head in part.headers or ()]
+            facts, ids = (
+                [_decoded(value) for value in part.values],
+                [dict(heads.read(head))["ce_id"].decode() for head in part.heads or ()],
+            )
             assert len(set(ids)) == len(facts)
             assert all(fact.alert == said for fact, said in zip(facts, ids, strict=True) if isinstance(fact, AlertRaised))
             out += facts

@@ -19,6 +19,7 @@ from tests.unit.models.artifacts import tree
 from tidemill.bus.fold import Batch, Rows
 from tidemill.events import fixed, log_header, wire
 from tidemill.events.base import Event as Fact
+from tidemill.events.blobs import Blobs
 from tidemill.events.features import Failed, Outcome, Unlabelled
 from tidemill.events.log import ModelSwitched, Progressed, SpecAdopted
 from tidemill.events.monitoring import AlertCleared, AlertRaised, WindowClosed
@@ -152,7 +153,8 @@ def batches(topic: str, records: list[tuple[bytes | None, bytes]], sizes: Iterat
     while begin < len(records):
         part = records[begin : begin + next(sizes)]
         places = np.arange(begin, begin + len(part))
-        yield Batch(topic, "small", 0, places, places * 0, [k for k, _ in part], [v for _, v in part], [None] * len(part), places)
+        keys, values = Blobs.of([k for k, _ in part]), Blobs.of([v for _, v in part])
+        yield Batch(topic, "small", 0, places, places * 0, keys, values, {}, places)
         begin += len(part)
 
 
@@ -189,4 +191,4 @@ def serve(
 
 def pairs(rows: list[Rows]) -> list[tuple[bytes | None, bytes]]:
     """(key, value) of rows."""
-    return [pair for part in rows for pair in zip(part.keys, part.values, strict=True)]
+    return [pair for part in rows for pair in zip(part.keys.tolist(), part.values, strict=True)]

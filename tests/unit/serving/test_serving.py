@@ -15,6 +15,7 @@ from services.serving.scorers import Scorers
 from tests.calls import calls_of
 from tests.unit.serving import scene
 from tests.unit.serving.scene import EVENTS, SWITCHES, Trust, features, pairs, serve
+from tidemill.bus import heads
 from tidemill.bus.fold import Rows
 from tidemill.errors import Transient
 from tidemill.events.predictions import Prediction
@@ -87,8 +88,8 @@ def test_the_size_of_a_batch_changes_no_bit(trust: Trust, size: int, reload: boo
     whole, cut = serve(records, trust, WHOLE), serve(records, trust, itertools.repeat(size), reload)
     for output in ("predictions", "shadows"):
         assert pairs(cut[output]) == pairs(whole[output])
-        assert [head for part in cut[output] for head in part.headers or ()] == [
-            head for part in whole[output] for head in part.headers or ()
+        assert [head for part in cut[output] for head in part.heads or ()] == [
+            head for part in whole[output] for head in part.heads or ()
         ]
 
 
@@ -170,9 +171,9 @@ def test_a_switch_that_does_not_hold_is_counted_once_however_often_its_batch_com
 
 def test_the_envelope_names_cause_and_place(trust: Trust) -> None:
     rows = serve(features(switched(trust)), trust, WHOLE)["predictions"][0]
-    assert rows.headers is not None
-    head, row = dict(rows.headers[3]), decoded([rows])[3]
-    assert head["ce_id"] == (rows.keys[3] or b"") + b"/m"
+    assert rows.heads is not None
+    head, row = dict(heads.read(rows.heads[3])), decoded([rows])[3]
+    assert head["ce_id"] == rows.keys[3] + b"/m"
     assert (int(head["tidemill-seq"]), int(head["tidemill-position"])) == (3, int(row["position"]))
     assert head["ce_time"].endswith(b"Z")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,19 +12,21 @@ import numpy as np
 import pytest
 
 from tidemill import telemetry
+from tidemill.bus import heads
 from tidemill.bus.control import Meta
 from tidemill.bus.control.spans import sending
 from tidemill.bus.fold import ABOUT, LINK, Batch, OutputTopic, Rows
 from tidemill.bus.output import Output
 from tidemill.bus.trail import Trail
 from tidemill.events import envelope
+from tidemill.events.blobs import Blobs
 from tidemill.events.identity import hash64, span_id, trace_id
 from tidemill.events.monitoring import AlertRaised
 from tidemill.events.paths import schemas_dir
 from tidemill.events.training import RunRequested
 from tidemill.settings import Settings
 from tidemill.telemetry.files import FileExporter, read_spans, traces_dir
-from tidemill.telemetry.references import Reference, linked
+from tidemill.telemetry.references import Reference, linked, vectors_of
 
 TRACE = trace_id("flights", "departure", "AA1")
 
@@ -63,6 +66,32 @@ def test_a_parent_in_another_trace_becomes_a_link(data_dir: Path) -> None:
     span = exported(data_dir)["outcome"]
     assert "parentSpanId" not in span
     assert [(link["traceId"], link["spanId"]) for link in span["links"]] == [(f"{5:032x}", f"{6:016x}"), (f"{7:032x}", f"{8:016x}")]
+
+
+def test_a_span_of_too_many_links_keeps_those_that_the_tracer_keeps(data_dir: Path) -> None:
+    links = [Reference(7, at) for at in range(1, 1_100)]
+    telemetry.record_hop("vector", TRACE, (0, 9), telemetry.Moment(1, 2), Reference(5, 6), links)
+    with telemetry.control_span("process a", telemetry.traceparent(Reference(5, 6)), links=map(telemetry.traceparent, links)):
+        pass
+    spans = exported(data_dir)
+    assert [int(link["spanId"], 16) for link in spans["vector"]["links"]] == [*range(1_100 - 1_024, 1_100)]
+    assert spans["vector"]["links"] == spans["process a"]["links"]
+
+
+def test_rows_of_one_cause_and_hop_have_spans_of_their_own(data_dir: Path) -> None:
+    about = np.zeros(4, ABOUT)
+    about["trace_high"], about["id_hash"] = telemetry.trace_high("flights", "departure"), hash64(b"AA1")
+    values = Blobs.of([struct.pack("<5xddd", at, 3.0, 1e15) for at in range(4)])
+    rows = Rows(
+        "features", 0, Blobs.of([b"AA1"] * 4), values, None, np.array([2, 2, 0, 2]), np.array([0, 1, 0, 0], np.uint8), about=about
+    )
+    nothing = np.zeros(0, np.int64)
+    batch = Batch("log", "flights", 0, nothing, nothing, Blobs.of([]), Blobs.of([]), {}, nothing)
+    trail = Trail("feature-store", batch, "log.flights", 0, 0)
+    trail.causes = {0: Reference(TRACE, 5), 2: Reference(TRACE, 6)}
+    headers = trail.heads(Output(OutputTopic("features", "prefix", hops=("vector", "outcome")), "features.flights", 0), rows)
+    spans = [Reference(TRACE, span_id(TRACE, name, 0, 3)) for name in ("vector", "outcome", "vector", "vector.1")]
+    assert [dict(heads.read(head))["traceparent"] for head in headers] == [telemetry.traceparent(span).encode() for span in spans]
 
 
 def test_control_spans_follow_the_cause_and_mark_errors(data_dir: Path) -> None:
@@ -105,8 +134,7 @@ def test_references_survive_headers_and_arrays() -> None:
 def test_an_outcome_finds_the_vector_of_its_trigger_without_asking() -> None:
     rows = np.zeros(2, ABOUT)
     rows[1] = (telemetry.trace_high("flights", "departure"), hash64(b"AA1"), 41)
-    assert telemetry.vector_of(rows[0], 0) is None
-    assert telemetry.vector_of(rows[1], 2) == Reference(TRACE, span_id(TRACE, "vector", 2, 41))
+    assert vectors_of(rows, 2) == [None, Reference(TRACE, span_id(TRACE, "vector", 2, 41))]
 
 
 def test_span_files_stay_bounded_and_cut_lines_are_left_out(data_dir: Path) -> None:
@@ -134,10 +162,22 @@ def test_logs_are_one_json_object_a_line(capsys: pytest.CaptureFixture[str], dat
 
 def test_a_run_links_to_its_alert_whichever_window_raised_it(data_dir: Path) -> None:
     alert = AlertRaised.model_validate_json((schemas_dir() / "monitoring/alert-raised.v1.example.json").read_text())
-    rows = Rows(alert.ce_type(), 0, [None], [b""], [envelope.headers(alert.alert, "m", alert.ce_type(), 0, caused_by="log.s[0]:7")])
+    rows = Rows(
+        alert.ce_type(),
+        0,
+        Blobs.of([None]),
+        Blobs.of([b""]),
+        heads.of([envelope.headers(alert.alert, "m", alert.ce_type(), 0, caused_by="log.s[0]:7")]),
+    )
     nothing = np.zeros(0, np.int64)
-    trail = Trail("monitoring", Batch("features", alert.stream, 0, nothing, nothing, [], [], [], nothing), "features.s", 0, 0)
-    trail.headers(Output(OutputTopic(alert.ce_type(), "scan", own_trace=True), alert.ce_type(), 0), rows)
+    trail = Trail(
+        "monitoring",
+        Batch("features", alert.stream, 0, nothing, nothing, Blobs.of([]), Blobs.of([]), {}, nothing),
+        "features.s",
+        0,
+        0,
+    )
+    trail.heads(Output(OutputTopic(alert.ce_type(), "scan", own_trace=True), alert.ce_type(), 0), rows)
     trail.record(1)
     request = RunRequested.model_validate_json((schemas_dir() / "training/run-requested.v1.example.json").read_text())
     sending(

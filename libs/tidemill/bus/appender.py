@@ -9,14 +9,13 @@ import asyncio
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from tidemill.bus.line import Line, connected, connecting
+from tidemill.bus.line import Line, connected, connecting, left
 from tidemill.bus.producer import FEW, MAX_BYTES, SOON, DeliveryError
 from tidemill.bus.records import bodies, compress, framed
 from tidemill.events.blobs import U1, Blobs
@@ -25,8 +24,6 @@ from tidemill.events.topics import compression_of
 if TYPE_CHECKING:
     from tidemill.settings import Settings
 
-_LEAVING: Final = 2.0
-"""Seconds that the brokers have at the end to take what is under way."""
 AHEAD: Final = 8_000_000
 """Bytes that may be under way when more is said."""
 
@@ -136,8 +133,10 @@ class Appender:
         while not self._failed:
             count, body = await queue.get()
             columns = _Columns(compress(body.tobytes(), self._compression), count, self._compression)
-            if before is not None and not before.done():
+            if before is not None:
                 await asyncio.wait([before])
+                if _refused(before):
+                    return
             if not self._failed:
                 before = await self._producer.send_batch(columns, topic, partition=partition)
                 before.add_done_callback(partial(self._heard, len(body)))
@@ -150,15 +149,21 @@ class Appender:
 
     def _ended(self, done: Future[Any] | asyncio.Future[Any]) -> None:
         """What is done may have failed."""
-        error = None if done.cancelled() else done.exception()
         with self._news:
-            self._failed = self._failed or (f"{type(error).__name__} {error}" if error else "")
+            self._failed = self._failed or _refused(done)
             self._news.notify_all()
 
     async def _leave(self) -> None:
         for task in self._tasks:
             task.cancel()
         if self._producer is not None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._producer.stop(), _LEAVING)
-            await self._producer.client.close()
+            await left(self._producer.stop())
+            await left(self._producer.client.close())
+
+
+def _refused(done: Future[Any] | asyncio.Future[Any]) -> str:
+    """What befell it; empty where it went well."""
+    if done.cancelled():
+        return "given up"
+    error = done.exception()
+    return f"{type(error).__name__} {error}" if error else ""

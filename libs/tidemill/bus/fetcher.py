@@ -15,7 +15,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.structs import TopicPartition
 
-from tidemill.bus.line import BACKOFF, Line, connected, connecting
+from tidemill.bus.line import BACKOFF, Line, connected, connecting, left
 from tidemill.bus.records import Fetched, following, read
 
 if TYPE_CHECKING:
@@ -33,7 +33,10 @@ AHEAD: Final = 4 * AT_ONCE
 """Bytes of a partition that are read ahead of the fold: what bounds a reader's memory."""
 NOBODY: Final = -1
 """The node that leads a partition without a leader."""
-_PASSING: Final = (errors.UnknownTopicOrPartitionError, errors.LeaderNotAvailableError, errors.NotLeaderForPartitionError)
+_PASSING: Final = frozenset((2, 3, 5, 6, 9, 78))
+"""Codes of errors that pass by themselves (https://kafka.apache.org/protocol#protocol_error_codes): bytes that were damaged on their way, a topic,
+leader, replica or offset that is not there yet, or not any more. Others the library calls retriable.
+"""
 
 
 @dataclass(eq=False)
@@ -81,9 +84,9 @@ class Fetcher:
                 self._lanes.pop(place, None)
 
     def pause(self, places: Iterable[Place], paused: bool = True) -> None:
-        """Give nothing of these, or go on with them where they stood."""
-        for place in places:
-            self._lanes[place].paused = paused
+        """Give nothing of these, or go on with them where they stood; those that are not read here stay so."""
+        for lane in [self._lanes[place] for place in places if place in self._lanes]:
+            lane.paused = paused
         self._wake()
 
     def reached(self, place: Place) -> int:
@@ -93,8 +96,8 @@ class Fetcher:
             return lane.taken if lane.rest is not None or lane.chunks else lane.position
 
     def lag(self, place: Place) -> int:
-        """How far the newest record, as the newest answer told, is from what was taken."""
-        return max(0, self._lanes[place].end - self.reached(place))
+        """How far the newest record, as the newest answer told, is from what was taken; 0 of what is not read here."""
+        return max(0, self._lanes[place].end - self.reached(place)) if place in self._lanes else 0
 
     def take(self, limit: int, seconds: float) -> list[tuple[Place, Fetched]]:
         """What is there, at most `limit` records of each partition, after waiting so long for the first.
@@ -185,9 +188,9 @@ class Fetcher:
         return found
 
     async def _ask(self, client: AIOKafkaClient, node: int, lanes: list[_Lane]) -> None:
-        topics = defaultdict(list)
-        for lane in lanes:
-            topics[lane.place[0]].append((lane.place[1], lane.position, AT_ONCE))
+        topics, asked = defaultdict(list), {lane.place: (lane, lane.position) for lane in lanes}
+        for (topic, number), (_, position) in asked.items():
+            topics[topic].append((number, position, AT_ONCE))
         request = FetchRequest(self._wait, self._least, 50 * AT_ONCE, 0, list(topics.items()))
         try:
             answer = await client.send(node, request)
@@ -196,9 +199,8 @@ class Fetcher:
             await asyncio.sleep(BACKOFF / 1000)
             await client.force_metadata_update()
             return
-        asked = {lane.place: lane for lane in lanes}
         passing = [
-            self._came(asked[topic, number], code, end, rest[-1])
+            self._came(*asked[topic, number], code, end, rest[-1] or b"")
             for topic, partitions in answer.topics
             for number, code, end, *rest in partitions
         ]
@@ -206,28 +208,30 @@ class Fetcher:
             await asyncio.sleep(BACKOFF / 1000)
             await client.force_metadata_update()
 
-    def _came(self, lane: _Lane, code: int, end: int, data: bytes) -> bool:
-        """Take an answer's part; whether it is an error that passes by itself."""
+    def _came(self, lane: _Lane, asked: int, code: int, end: int, data: bytes) -> bool:
+        """Take an answer's part, of a lane that was asked for from an offset on; whether it is an error that passes by itself."""
+        if self._lanes.get(lane.place) is not lane or lane.position != asked:  # dropped, or another leader has answered
+            return False
         kind = errors.for_code(code)
-        if kind in _PASSING or (kind is not errors.NoError and kind.retriable):
+        if code in _PASSING or (code and kind.retriable):
             return True
         if kind is errors.OffsetOutOfRangeError:
             raise RuntimeError(f"{lane.place[0]}[{lane.place[1]}] was cut behind its readers: offset {lane.position} is not there")
-        if kind is not errors.NoError:
+        if code:
             raise kind(f"{lane.place[0]}[{lane.place[1]}]")
-        position = following(data, lane.position)
+        position, size = following(data, lane.position)
         with self._news:
             lane.end = end
             if position > lane.position:
                 lane.position = position
-                lane.chunks.append(data)
-                lane.waiting += len(data)
+                lane.chunks.append(data[:size])
+                lane.waiting += size
                 self._news.notify_all()
         return False
 
     async def _leave(self) -> None:
         if self._client is not None:
-            await self._client.close()
+            await left(self._client.close())
 
 
 def _ready(lane: _Lane) -> bool:

@@ -11,6 +11,7 @@ import ssl
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka.errors import KafkaConnectionError
@@ -24,7 +25,9 @@ REQUEST: Final = 120_000
 """ms after which a request without an answer is given up: a broker that died closes its connections, and is not waited for."""
 BACKOFF: Final = 100
 """ms before what failed is tried again."""
-_CLOSING: Final = 5.0
+LEAVING: Final = 1.0
+"""Seconds that a broker has for a good-bye; one that does not read would hold the end up."""
+_CLOSING: Final = 2.5
 
 
 class Line:
@@ -47,7 +50,8 @@ class Line:
     def close(self, last: Coroutine[Any, Any, Any]) -> None:
         """End with this; what else runs is cancelled."""
         try:
-            self.run(_ended_with(last)).result(_CLOSING)
+            with suppress(TimeoutError):
+                self.run(_ended_with(last)).result(_CLOSING)
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(_CLOSING)
@@ -61,6 +65,12 @@ async def _ended_with(last: Coroutine[Any, Any, Any]) -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+
+
+async def left(last: Coroutine[Any, Any, Any]) -> None:
+    """Take leave, for a moment at most."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(last, LEAVING)
 
 
 async def connected(connect: Callable[[], Coroutine[Any, Any, Any]]) -> None:

@@ -96,8 +96,11 @@ class _Found:
     body: memoryview
 
 
-def following(data: bytes, offset: int) -> int:
-    """The offset after the last whole batch of `data`; `offset` where there is none."""
+def following(data: bytes, offset: int) -> tuple[int, int]:
+    """The offset after the last whole batch of `data`, `offset` where there is none; and how many bytes the whole ones are.
+
+    A broker cuts an answer where it is full, in the middle of a batch.
+    """
     at = 0
     while at + _HEAD.size <= len(data):
         base, size = _SIZE.unpack_from(data, at)
@@ -105,7 +108,7 @@ def following(data: bytes, offset: int) -> int:
             break
         offset = base + _HEAD.unpack_from(data, at)[6] + 1
         at += _SIZE.size + size
-    return offset
+    return offset, at
 
 
 def read(data: bytes, offset: int) -> Fetched | None:
@@ -113,7 +116,7 @@ def read(data: bytes, offset: int) -> Fetched | None:
 
     Raises Damaged.
     """
-    batches = [batch for batch in _batches(data) if batch.last >= offset and not batch.attributes & _CONTROL]
+    batches = [batch for batch in _batches(data) if batch.count and batch.last >= offset and not batch.attributes & _CONTROL]
     if not batches:
         return None
     bodies = [_plain(batch) for batch in batches]
@@ -132,7 +135,8 @@ def read(data: bytes, offset: int) -> Fetched | None:
         raise Damaged(f"the batch at offset {batches[bad].base} holds other records than its head says")
     columns = (Blobs(buffer, places[field], places[field + 1]) for field in (0, 2, 4))
     found = Fetched(offsets, np.where(appended, times, said), *columns)
-    return found if offsets[0] >= offset else found.part(slice(int(np.searchsorted(offsets, offset)), None))
+    fresh = found if offsets[0] >= offset else found.part(slice(int(np.searchsorted(offsets, offset)), None))
+    return fresh if len(fresh) else None  # where a topic is compacted, a batch's last offset may have no record
 
 
 def _batches(data: bytes) -> Iterator[_Found]:

@@ -89,7 +89,7 @@ def _span(span: ReadableSpan) -> dict[str, Any]:
     return {
         **_ids(span.context),
         **parent,
-        "name": span.name,
+        "name": _text(span.name),
         "kind": _KINDS[span.kind.name],
         "startTimeUnixNano": str(span.start_time),
         "endTimeUnixNano": str(span.end_time),
@@ -99,7 +99,7 @@ def _span(span: ReadableSpan) -> dict[str, Any]:
             {"timeUnixNano": str(event.timestamp), "name": event.name, "attributes": _attributes(event.attributes or {})}
             for event in span.events
         ],
-        "status": {"code": _STATUS[span.status.status_code.name], "message": span.status.description or ""},
+        "status": {"code": _STATUS[span.status.status_code.name], "message": _text(span.status.description or "")},
     }
 
 
@@ -120,4 +120,9 @@ def _value(value: Any) -> dict[str, Any]:
         return {"doubleValue": value}
     if isinstance(value, (list, tuple)):
         return {"arrayValue": {"values": [_value(one) for one in value]}}
-    return {"stringValue": str(value)}
+    return {"stringValue": _text(str(value))}
+
+
+def _text(text: str) -> str:
+    """What UTF-8 can say of it: half a surrogate pair in one text must not lose a line of spans."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -153,9 +153,11 @@ class LogReader:
 
     def _taken(self, fetcher: Fetcher, end: int) -> Iterator[Fetched]:
         """What came, up to `end`."""
+        at = self.topic, self._shard
+        before = fetcher.reached(at)
         taken = fetcher.take(reading.READ_AT_ONCE, reading.PATIENCE)
-        if not taken:
+        if fetcher.reached(at) == before:  # the end of a producer's transaction is no record
             raise Transient(f"the broker has been silent for {reading.PATIENCE:.0f} s in the middle of {self.topic}")
         for _, records in taken:
-            if len(before := records.part(records.offsets < end)):
-                yield before
+            if len(wanted := records.part(records.offsets < end)):
+                yield wanted

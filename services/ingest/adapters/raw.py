@@ -64,8 +64,9 @@ class RawTopics:
     def take(self, limit: int, wait: float, turn: float) -> list[Arrival]:
         """What has come: at most `limit` records, after waiting at most `wait` seconds for the first, and `turn` seconds after what came before."""
         taken = reading.take(self.consumer, limit, wait, self._next_turn)
-        self._next_turn = time.monotonic() + turn
         messages, now = reading.good(taken), time.time_ns() // 1000
+        if messages:
+            self._next_turn = time.monotonic() + turn
         arrivals = (
             [self._arrival(topic, partition, part, now) for (topic, partition), part in grouped(messages)] if messages else []
         )

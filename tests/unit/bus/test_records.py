@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,7 +72,7 @@ def test_what_aiokafka_writes_is_read_from_any_offset_on(batches: list[list[Reco
     found = read(answer, offset)
     assert rows_of(found) == rows[offset:]
     assert found is not None and found.offsets.tolist() == list(range(offset, len(rows)))
-    assert following(answer, 0) == len(rows)
+    assert following(answer, 0) == (len(rows), len(answer))
 
 
 @given(several, st.data())
@@ -79,7 +80,7 @@ def test_a_batch_that_is_cut_is_left_for_the_next_answer(rows: list[Record], dat
     whole, last = theirs(rows, "none"), theirs(rows, "lz4", len(rows))
     answer = whole + last[: data.draw(st.integers(0, len(last) - 1))]
     assert rows_of(read(answer, 0)) == rows
-    assert following(answer, 0) == len(rows)
+    assert following(answer, 0) == (len(rows), len(whole))
 
 
 @given(several, st.sampled_from(CODECS), st.data())
@@ -115,7 +116,22 @@ def test_a_batch_has_a_million_bytes_or_one_record(sizes: list[int]) -> None:
 
 def test_no_records_are_no_batch() -> None:
     assert list(records.bodies(Blobs.of([]), Blobs.of([]), heads.none(0))) == []
-    assert read(b"", 5) is None and following(b"", 5) == 5
+    assert read(b"", 5) is None and following(b"", 5) == (5, 0)
+
+
+def test_a_compacted_batch_may_lack_its_last_records_or_all() -> None:
+    rows: list[Record] = [(b"a", b"1", []), (b"b", b"2", [])]
+    lacking = compacted(theirs(rows, "none"), last=7)
+    assert rows_of(read(lacking, 1)) == rows[1:]
+    assert read(lacking, 2) is None and following(lacking, 2) == (8, len(lacking))
+    empty = compacted(records.framed(b"", 0, "none", PRODUCER), last=3)
+    assert read(empty, 0) is None and following(empty, 0) == (4, len(empty))
+
+
+def compacted(batch: bytes, last: int) -> bytes:
+    """The batch with another last offset than its last record's."""
+    body = batch[21:23] + last.to_bytes(4, "big") + batch[27:]
+    return batch[:17] + calc_crc32c(body).to_bytes(4, "big") + body
 
 
 def test_a_header_without_a_value_has_an_empty_one() -> None:

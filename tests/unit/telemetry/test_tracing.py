@@ -137,6 +137,15 @@ def test_an_outcome_finds_the_vector_of_its_trigger_without_asking() -> None:
     assert vectors_of(rows, 2) == [None, Reference(TRACE, span_id(TRACE, "vector", 2, 41))]
 
 
+def test_half_a_surrogate_pair_loses_no_spans(data_dir: Path) -> None:
+    telemetry.record_hop("raw", TRACE, (0, 7), telemetry.Moment(1, 2), attributes={"tidemill.event.id": "\ud800é"})
+    with pytest.raises(ValueError), telemetry.control_span("process \udfff"):
+        raise ValueError("\ud800")
+    spans = exported(data_dir)
+    assert spans["raw"]["attributes"] == [{"key": "tidemill.event.id", "value": {"stringValue": "?é"}}]
+    assert spans["process ?"]["status"]["message"] == "ValueError: ?"
+
+
 def test_span_files_stay_bounded_and_cut_lines_are_left_out(data_dir: Path) -> None:
     telemetry.record_hop("raw", TRACE, (0, 7), telemetry.Moment(10, 20))
     exported(data_dir)

@@ -338,8 +338,9 @@ def test_several_inputs_meet_in_one_state_and_a_shared_topic_hears_once(scene: S
         until(lambda had=had: len(said(scene, topic)) > had or had == len(want))
         watch.kill()
         watch.wait()
+    before = scene.errors("watch").count("partition opened")
     scene.start("watch", topic=topic)
-    until(lambda: len(said(scene, topic)) >= len(want))
+    until(lambda: scene.errors("watch").count("partition opened") > before and len(said(scene, topic)) >= len(want))
     assert said(scene, topic) == want
     assert [life.send_signal(signal.SIGTERM) or life.wait(15) for life in scene.lives if life.poll() is None] == [0, 0, 0]
     assert said(scene, topic) == want

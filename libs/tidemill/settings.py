@@ -1,7 +1,7 @@
 """What a process must be told: by environment (`TIDEMILL_*`) or by `tidemill.toml`. Nothing is read at import.
 
 `OTEL_*` names are OpenTelemetry's own and pass by here. librdkafka's names go into the table `[librdkafka]`, or into the environment
-as `TIDEMILL_LIBRDKAFKA__<name with _ for .>`.
+as `TIDEMILL_LIBRDKAFKA__<name with _ for .>`; where a fold reads and writes columns, what they say of security and compression counts.
 """
 
 from __future__ import annotations

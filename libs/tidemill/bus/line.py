@@ -106,6 +106,10 @@ def connecting(settings: Settings, name: str) -> dict[str, Any]:
 
 def _encryption(table: dict[str, str]) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=table.get("ssl.ca.location"))
+    if table.get("ssl.endpoint.identification.algorithm") == "none":
+        context.check_hostname = False
+    if table.get("enable.ssl.certificate.verification") == "false":
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if certificate := table.get("ssl.certificate.location"):
         context.load_cert_chain(certificate, table.get("ssl.key.location"), table.get("ssl.key.password"))
     return context

@@ -35,6 +35,15 @@ def test_an_encrypted_line_checks_who_answers() -> None:
     assert context.check_hostname and context.verify_mode is ssl.CERT_REQUIRED
 
 
+def test_what_is_not_to_be_checked_is_not() -> None:
+    any_name = told(security_protocol="ssl", ssl_endpoint_identification_algorithm="none")["ssl_context"]
+    assert isinstance(any_name, ssl.SSLContext)
+    assert not any_name.check_hostname and any_name.verify_mode is ssl.CERT_REQUIRED
+    anybody = told(security_protocol="ssl", enable_ssl_certificate_verification="false")["ssl_context"]
+    assert isinstance(anybody, ssl.SSLContext)
+    assert not anybody.check_hostname and anybody.verify_mode is ssl.CERT_NONE
+
+
 def test_a_ca_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         told(security_protocol="sasl_ssl", ssl_ca_location=str(tmp_path / "none.pem"), sasl_username="a", sasl_password="b")

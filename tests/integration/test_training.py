@@ -112,13 +112,19 @@ def two(stack, stream_name) -> Case:
     return case_of(stack, stream_name, shards=2)
 
 
-def case_of(stack, stream_name: str, shards: int) -> Case:
+@pytest.fixture
+def slow(stack, stream_name) -> Case:
+    """The same, of whose runs a fit takes seconds: one that is to be killed in the middle of it is not done before."""
+    return case_of(stack, stream_name, shards=2, trials=24, trees=200)
+
+
+def case_of(stack, stream_name: str, shards: int, trials: int = 2, trees: int = 30) -> Case:
     stack.topics(control_topics())
     stack.stream(stream_name, "departures", shards=shards)
     content = load_spec(FLIGHTS).model_dump(mode="json", by_alias=True, exclude={"ids"})
     content["stream"]["stream"] = stream_name
     content["models"][MODEL]["trigger"] = f"{stream_name}.departure"
-    content["models"][MODEL]["training"]["candidates"]["xgboost"].update(trials=2, max_trees=30)
+    content["models"][MODEL]["training"]["candidates"]["xgboost"].update(trials=trials, max_trees=trees)
     content["models"][MODEL]["retrain"]["on"] = [{"labels": 2000}, "manual"]
     found = Case(stack, stack.settings(), stream_name, Bundle.model_validate(content), stack.new_database())
     begin_here(found.dsn, found.settings, [Applied, WindowClosed, RetrainRequested], MIGRATIONS)
@@ -316,23 +322,23 @@ def test_a_person_asks_by_the_command_line_and_hears_the_answer(case: Case) -> N
     assert (requested.cause_detail, requested.requester) == ("new aircraft", "ann")
 
 
-def test_a_run_is_fitted_again_from_the_same_records_though_another_shard_has_grown(two: Case) -> None:
-    others = values(two, seed=1)
-    produce(two, values(two))
-    produce(two, others[:4_000], partition=1)
-    say(two, two.applied(), two.closed(14, 2500, 2 * N - 100))
-    with training(two) as process:
-        two.follow(lambda event: isinstance(event, RunStarted))
+def test_a_run_is_fitted_again_from_the_same_records_though_another_shard_has_grown(slow: Case) -> None:
+    others = values(slow, seed=1)
+    produce(slow, values(slow))
+    produce(slow, others[:4_000], partition=1)
+    say(slow, slow.applied(), slow.closed(14, 2500, 2 * N - 100))
+    with training(slow) as process:
+        slow.follow(lambda event: isinstance(event, RunStarted))
         process.kill()
-    produce(two, others[3_000:8_000], partition=1)
-    with training(two):
-        found = two.follow(is_completed)
+    produce(slow, others[3_000:8_000], partition=1)
+    with training(slow):
+        found = slow.follow(is_completed)
     ends = [PartitionEnd(partition=1, end=4_000)]
     assert [event.ends for event in found if isinstance(event, RunStarted)] == [ends, ends]
     (asked,) = [event for event in found if isinstance(event, RunRequested)]
     (completed,) = [event for event in found if isinstance(event, RunCompleted)]
-    assert completed.dataset == dataset_of(two, asked, ends), "whoever reads what the run's events say has the same rows"
-    assert completed.dataset != dataset_of(two, asked, [PartitionEnd(partition=1, end=8_000)])
+    assert completed.dataset == dataset_of(slow, asked, ends), "whoever reads what the run's events say has the same rows"
+    assert completed.dataset != dataset_of(slow, asked, [PartitionEnd(partition=1, end=8_000)])
 
 
 def test_the_spec_of_a_run_is_that_of_its_causes_shard(two: Case) -> None:

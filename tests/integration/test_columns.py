@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import Any
@@ -12,6 +11,7 @@ import psutil
 import pytest
 from confluent_kafka import Producer
 
+from tests.broker import frozen
 from tests.conftest import Stack
 from tests.integration.test_producer import a_topic
 from tests.waiting import until
@@ -163,12 +163,8 @@ def test_markers_of_transactions_are_passed_over(settings: Settings, topic: str,
 def frozen_broker(stack: Stack, appender: Appender, topic: str) -> Iterator[None]:
     append(appender, topic, [b"the connection stands"])
     assert appender.flush(30)
-    port = int(stack.bootstrap.rpartition(":")[2])
-    listening = (one.pid for one in psutil.net_connections("tcp") if one.laddr.port == port and one.status == psutil.CONN_LISTEN)
-    broker = next(pid for pid in listening if pid)
-    os.kill(broker, signal.SIGSTOP)
-    yield
-    os.kill(broker, signal.SIGCONT)
+    with frozen(stack.bootstrap):
+        yield
     assert appender.flush(60)
 
 

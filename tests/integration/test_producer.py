@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import psutil
 import pytest
 from confluent_kafka import Message
 
+from tests.broker import frozen
 from tidemill.bus.consumer import read_to_end
 from tidemill.bus.producer import DeliveryError, Sender, gapless
 from tidemill.events.topics import Topic, load_topics
@@ -59,12 +58,8 @@ def test_what_nobody_tells_to_go_leaves_by_itself(sender: Sender, topic: str) ->
 def frozen_broker(stack: Any, sender: Sender, topic: str) -> Iterator[None]:
     sender.send(topic, 0, [None], [b"the connection stands"])
     assert sender.flush(30)
-    port = int(stack.bootstrap.rpartition(":")[2])
-    listening = (one.pid for one in psutil.net_connections("tcp") if one.laddr.port == port and one.status == psutil.CONN_LISTEN)
-    broker = next(pid for pid in listening if pid)
-    os.kill(broker, signal.SIGSTOP)
-    yield
-    os.kill(broker, signal.SIGCONT)
+    with frozen(stack.bootstrap):
+        yield
     assert sender.flush(60)
 
 
